@@ -1,0 +1,41 @@
+# Each target does all of its own set-up: it needs Python 3.11, pip, make and git, and nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+export DAGSTER_HOME := $(CURDIR)/data/dagster_home
+export THREAD_EMBED_ROOT ?= $(CURDIR)
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+REAL := irc_disentangle,slack_dev_chats,topical_chat
+
+.PHONY: demo real ui test check benchmark clean
+
+demo: $(INSTALLED)  ## the whole graph on the sample workspace, in about ten minutes on two cores
+	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources sample_workspace --mix sample_workspace --profile quick
+
+real: $(INSTALLED)  ## the same graph on IRC, Slack and Topical-Chat (and the sample), in about an hour; goes on where it stopped
+	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources $(REAL),sample_workspace --mix all --profile quick
+
+ui: $(INSTALLED)  ## the Dagster UI on the instance of demo and real, at http://127.0.0.1:3000
+	$(BIN)/dg dev --host 127.0.0.1 --port $${PORT:-3000}
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(INSTALLED)  ## messages/s and pairs/s of one core, as JSON
+	$(BIN)/python -m thread_embed_assets_tests.performance.throughput
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:  ## removes the environment; data/ and models/ stay
+	rm -rf $(VENV) build *.egg-info

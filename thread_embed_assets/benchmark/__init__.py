@@ -1,0 +1,1 @@
+"""The chat retrieval benchmark: tasks, retrievers, metrics, statistics, report."""

@@ -1,0 +1,1 @@
+"""Messages and conversations: cleaning, language, anonymising, windows, splits."""

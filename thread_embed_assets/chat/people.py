@@ -1,0 +1,152 @@
+"""Names out, opaque ids in: authors, mentions, and names in running text."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.atomic import readable_disk_errors
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.storage.tables import write_tables
+
+PEOPLE = pa.schema([("person_id", pa.string()), ("name", pa.string())])
+
+# Above this Zipf frequency (wordfreq; 4.0 is once per 100,000 words) a name is also an everyday word, such as "will".
+_EVERYDAY_ZIPF = 4.0
+_SHORTEST_NAME = 3
+_MARKED = re.compile(r"<@([^<>|\s][^<>|]*)(?:\|[^<>]*)?>")
+_TOKEN = re.compile(r"[\w\[\]\\`^{}|-]+")
+_EDGES = "-|`^_[]{}\\"
+_ADDRESS = re.compile(r"^[\s@]*([\w\[\]\\`^{}|-]+)\s*[:,]")
+
+
+def salt(layout: Layout) -> bytes:
+    """The secret that keeps person ids from being looked up by hashing known names; made once per root folder."""
+    path = layout.private / "salt"
+    if not path.exists():
+        with readable_disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.chmod(0o700)
+            fresh = path.with_name(f".salt.{os.getpid()}-{secrets.token_hex(4)}.part")
+            fresh.write_text(secrets.token_hex(16), encoding="ascii")
+            fresh.chmod(0o600)
+            try:
+                os.link(fresh, path)  # the first of several processes wins, and all read its salt
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+    text = path.read_text(encoding="ascii").strip()
+    if not re.fullmatch(r"[0-9a-f]{32}", text):
+        remedy = "Restore it from a backup, or delete it and materialise all conversations again"
+        raise InputError(path, "the salt of the person ids is damaged", remedy)
+    return bytes.fromhex(text)
+
+
+@lru_cache(maxsize=100_000)
+def is_everyday_word(name: str) -> bool:
+    """Whether a name is so common a word that masking each of its occurrences would eat ordinary text."""
+    from wordfreq import zipf_frequency
+
+    return bool(zipf_frequency(name.lower(), "en", wordlist="small") >= _EVERYDAY_ZIPF)
+
+
+class Masker:
+    """Replaces names with the opaque ids of one source's people.
+
+    Args:
+        source: the ids of one source never match those of another.
+        secret: the salt from :func:`salt`.
+        aliases: other names of a person (member id, first name, display name) to the author name.
+    """
+
+    def __init__(self, source: str, secret: bytes, aliases: Mapping[str, str]) -> None:
+        self._source = source
+        self._secret = secret
+        self._aliases = dict(aliases)
+        self._ids: dict[str, str] = {}
+        self._lookups: dict[frozenset[str], dict[str, str]] = {}
+
+    def person(self, name: str) -> str:
+        """The opaque id of an author, given by any of the person's names; upper and lower case are one."""
+        name = self._aliases.get(name, name)
+        key = name.casefold()
+        found = self._ids.get(key)
+        if found is None:
+            digest = hashlib.blake2b(f"{self._source}\0{key}".encode(), key=self._secret, digest_size=5)
+            found = self._ids[key] = f"p_{digest.hexdigest()}"
+        return found
+
+    def people(self) -> Iterable[tuple[str, str]]:
+        """(person id, name) of everybody met so far, aliases included: for the private table only."""
+        for key, person in self._ids.items():
+            yield person, key
+        for alias, name in self._aliases.items():
+            yield self.person(name), alias.casefold()
+
+    def mask(self, text: str, roster: frozenset[str]) -> str:
+        """Replace marked mentions ``<@NAME>``, and roster names in running text, by ``<@person id>``.
+
+        A roster name that is an everyday word is replaced only where it addresses somebody (``will: try this``) or stands
+        capitalised inside a sentence.
+        """
+        if "<@" in text:
+            text = _MARKED.sub(lambda m: m[0] if m[1].startswith("p_") else f"<@{self.person(m[1])}>", text)
+        lookup = self._lookup(roster)
+        if not lookup:
+            return text
+        for token in _TOKEN.findall(text):
+            if self._name_of(token, lookup) is not None:
+                return self._mask_names(text, lookup)
+        return text
+
+    def _lookup(self, roster: frozenset[str]) -> dict[str, str]:
+        found = self._lookups.get(roster)
+        if found is None:
+            if len(self._lookups) > 8:
+                self._lookups.clear()
+            names = [(name, name) for name in roster]
+            names += [(alias, name) for alias, name in self._aliases.items() if name in roster or alias in roster]
+            found = {name.casefold(): target for name, target in names if len(name) >= _SHORTEST_NAME}
+            self._lookups[roster] = found
+        return found
+
+    @staticmethod
+    def _name_of(token: str, lookup: Mapping[str, str]) -> str | None:
+        folded = token.casefold()
+        return lookup.get(folded) or lookup.get(folded.strip(_EDGES))
+
+    def _mask_names(self, text: str, lookup: Mapping[str, str]) -> str:
+        address = _ADDRESS.match(text)
+        addressed = address.start(1) if address else -1
+
+        def replace(match: re.Match[str]) -> str:
+            token, start = match[0], match.start()
+            if text[start - 2 : start] == "<@":
+                return token
+            name = self._name_of(token, lookup)
+            if name is None:
+                return token
+            if is_everyday_word(token) and start != addressed:
+                inside = text[:start].rstrip()[-1:] not in ("", ".", "!", "?", ":")
+                if not (inside and token[:1].isupper() and token[1:].islower()):
+                    return token
+            core = token if token.casefold() in lookup else token.strip(_EDGES)
+            return token.replace(core, f"<@{self.person(name)}>", 1)
+
+        return _TOKEN.sub(replace, text).replace("@<@p_", "<@p_")
+
+
+def write_people(path: Path, masker: Masker) -> None:
+    """The private table from opaque ids to names; readable by the owner alone."""
+    with write_tables(path, {"people": PEOPLE}) as writer:
+        writer.add_all("people", sorted(set(masker.people())))
+    path.chmod(0o600)

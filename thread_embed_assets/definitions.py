@@ -1,0 +1,44 @@
+"""The front door: everything Dagster knows of, on one screen."""
+
+from __future__ import annotations
+
+import warnings
+
+import dagster as dg
+
+# Partitioned checks are in preview and code references in beta; both are pinned and tested here.
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
+from thread_embed_assets.defs.automation import jobs
+from thread_embed_assets.defs.benchmark import assets as benchmark
+from thread_embed_assets.defs.benchmark.checks import benchmark_checks
+from thread_embed_assets.defs.conversations import assets as conversations
+from thread_embed_assets.defs.conversations.checks import conversation_checks
+from thread_embed_assets.defs.pairs import assets as pairs
+from thread_embed_assets.defs.pairs.checks import hard_negative_checks, pair_checks
+from thread_embed_assets.defs.raw import assets as raw
+from thread_embed_assets.defs.release import assets as release
+from thread_embed_assets.defs.resources import GpuResource, HandleIOManager, LayoutResource
+from thread_embed_assets.defs.training import assets as training
+from thread_embed_assets.defs.training.checks import checkpoint_checks
+
+ASSET_MODULES = [raw, conversations, pairs, training, benchmark, release]
+CHECKS = [*conversation_checks, *pair_checks, *hard_negative_checks, *checkpoint_checks, *benchmark_checks]
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    layout = LayoutResource()
+    return dg.Definitions(
+        assets=dg.with_source_code_references(dg.load_assets_from_modules(ASSET_MODULES)),
+        asset_checks=CHECKS,
+        jobs=jobs,
+        resources={
+            "layout": layout,
+            "gpu": GpuResource(),
+            "pipes": dg.PipesSubprocessClient(),
+            "io_manager": HandleIOManager(layout_resource=layout),
+        },
+        executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
+    )

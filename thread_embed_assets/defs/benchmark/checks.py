@@ -1,0 +1,36 @@
+"""What must hold before results are shown."""
+
+from __future__ import annotations
+
+from thread_embed_assets.benchmark import quality
+from thread_embed_assets.chat.normalise import open_normalised
+from thread_embed_assets.defs.checks import blocking_checks
+from thread_embed_assets.defs.partitions import sources
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.verdict import Verdict
+
+
+def _query_not_in_its_document(layout: Layout, source: str) -> Verdict:
+    return quality.query_not_in_its_document(layout.tasks(source))
+
+
+def _held_out_only(layout: Layout, source: str) -> Verdict:
+    return quality.held_out_only(layout.tasks(source), open_normalised(layout.conversations(source)).conversations)
+
+
+def _metrics_in_range(layout: Layout, source: str) -> Verdict:
+    return quality.metrics_in_range(layout.results(source))
+
+
+_query_not_in_its_document.__doc__ = quality.query_not_in_its_document.__doc__
+_held_out_only.__doc__ = quality.held_out_only.__doc__
+_metrics_in_range.__doc__ = quality.metrics_in_range.__doc__
+
+benchmark_checks = [
+    *blocking_checks(
+        "benchmark_tasks",
+        sources,
+        {"query_not_in_its_document": _query_not_in_its_document, "held_out_only": _held_out_only},
+    ),
+    *blocking_checks("benchmark_results", sources, {"metrics_in_range": _metrics_in_range}),
+]

@@ -1,0 +1,45 @@
+"""What must hold before a conversation goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from thread_embed_assets.chat import quality
+from thread_embed_assets.chat.normalise import Normalised, open_normalised
+from thread_embed_assets.defs.checks import PartitionCheck, blocking_checks
+from thread_embed_assets.defs.partitions import CATALOG, sources
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.verdict import Verdict
+
+
+def _on_stored(check: Callable[[Normalised], Verdict]) -> PartitionCheck:
+    def run(layout: Layout, source: str) -> Verdict:
+        return check(open_normalised(layout.conversations(source)))
+
+    run.__doc__ = check.__doc__
+    return run
+
+
+def _speaker_names_gone(layout: Layout, source: str) -> Verdict:
+    return quality.speaker_names_gone(open_normalised(layout.conversations(source)), layout.people(source))
+
+
+def _filter_rates(layout: Layout, source: str) -> Verdict:
+    return quality.filter_rates(open_normalised(layout.conversations(source)), CATALOG[source].filter_bounds)
+
+
+_speaker_names_gone.__doc__ = quality.speaker_names_gone.__doc__
+_filter_rates.__doc__ = quality.filter_rates.__doc__
+
+conversation_checks = blocking_checks(
+    "conversations",
+    sources,
+    {
+        "non_empty": _on_stored(quality.non_empty),
+        "schema": _on_stored(quality.schema),
+        "unique_ids": _on_stored(quality.unique_ids),
+        "language_share": _on_stored(quality.language_share),
+        "speaker_names_gone": _speaker_names_gone,
+        "filter_rates": _filter_rates,
+    },
+)

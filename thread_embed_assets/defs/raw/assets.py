@@ -1,0 +1,44 @@
+"""Files as downloaded."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from thread_embed_assets.defs.metadata import OWNERS
+from thread_embed_assets.defs.partitions import CATALOG, sources
+from thread_embed_assets.defs.resources import LayoutResource
+from thread_embed_assets.sources.fetch import RawDataset, fetch, survey
+
+
+@dg.asset(group_name="raw", partitions_def=sources, kinds={"file"}, owners=OWNERS, code_version="1")
+def raw_dataset(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg.MaterializeResult[RawDataset]:
+    """A source's files as downloaded: checksummed, with revision and licence.
+
+    Needs the mirror (`THREAD_EMBED_MIRROR`), the download cache or the network; the sample needs none. Seconds to minutes.
+    """
+    source = CATALOG[context.partition_key]
+    raw = fetch(source, layout.layout())
+    found = survey(raw, source)
+    return dg.MaterializeResult(
+        value=raw,
+        data_version=dg.DataVersion(raw.sha256[:16]),
+        metadata={
+            "title": source.title,
+            "licence": source.licence,
+            "redistribute": source.redistribute,
+            "revision": source.revision,
+            "fetched_from": "kept" if raw.reused else raw.fetched_from,
+            "files": raw.files,
+            "bytes": raw.bytes,
+            "sha256": raw.sha256,
+            "conversations": found.conversations,
+            "messages": found.messages,
+            "first_message": _day(found.first),
+            "last_message": _day(found.last),
+            "dagster/uri": raw.folder.as_uri(),
+        },
+    )
+
+
+def _day(time: float | None) -> str:
+    return "no times" if time is None else datetime.fromtimestamp(time, UTC).date().isoformat()

@@ -1,0 +1,101 @@
+"""Resources: where things lie, what trains, and how a finished table reaches the next asset."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+
+from thread_embed_assets.chat.normalise import open_normalised
+from thread_embed_assets.defs.partitions import CATALOG
+from thread_embed_assets.pairs.schema import HARD_NEGATIVES_FOLDER, Strategy
+from thread_embed_assets.sources.fetch import open_raw
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.storage.tables import open_table
+from thread_embed_assets.training.checkpoint import latest_checkpoint
+
+
+class LayoutResource(dg.ConfigurableResource[Layout]):
+    """The root folder of ``data/`` and ``models/``; empty means ``THREAD_EMBED_ROOT``, else the project's folder."""
+
+    root: str = ""
+
+    def layout(self) -> Layout:
+        return Layout(Path(self.root).expanduser().resolve()) if self.root else Layout.from_environment()
+
+
+class GpuResource(dg.ConfigurableResource["GpuResource"]):
+    """What the training process runs on; precision follows from it (bf16 on a GPU that has it, else fp32)."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+
+
+STAGE1 = "stage1"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where an asset's partition lies, and how its handle is opened."""
+
+    path: Callable[[Layout, str], Path]
+    open: Callable[[Layout, str], Any]
+
+
+def _pairs(strategy: Strategy) -> Stored:
+    def path(layout: Layout, source: str) -> Path:
+        return layout.pairs(strategy, source)
+
+    return Stored(path, lambda layout, source: open_table(path(layout, source), "pairs"))
+
+
+PAIR_ASSETS = {f"{strategy}_pairs": strategy for strategy in Strategy}
+
+STORED: dict[str, Stored] = {
+    "raw_dataset": Stored(Layout.raw, lambda layout, source: open_raw(CATALOG[source], layout)),
+    "conversations": Stored(Layout.conversations, lambda layout, source: open_normalised(layout.conversations(source))),
+    **{name: _pairs(strategy) for name, strategy in PAIR_ASSETS.items()},
+    "hard_negatives": Stored(
+        lambda layout, source: layout.pairs(HARD_NEGATIVES_FOLDER, source),
+        lambda layout, source: open_table(layout.pairs(HARD_NEGATIVES_FOLDER, source), "hard_negatives"),
+    ),
+    "stage1_checkpoint": Stored(
+        lambda layout, mix: layout.checkpoints(mix, STAGE1), lambda layout, mix: latest_checkpoint(layout, mix, STAGE1)
+    ),
+    "benchmark_tasks": Stored(Layout.tasks, Layout.tasks),
+    "benchmark_results": Stored(Layout.results, Layout.results),
+}
+
+
+MANY = "thread_embed/many_partitions"
+
+
+def many(partition_mapping: dg.PartitionMapping | None = None) -> dg.AssetIn:
+    """An input that takes all mapped partitions of its upstream, as a dictionary."""
+    return dg.AssetIn(partition_mapping=partition_mapping, metadata={MANY: True})
+
+
+class HandleIOManager(dg.ConfigurableIOManager):
+    """Hands the next asset a handle of what lies on disk; the engine has written it, whole, before the asset returns.
+
+    An input marked by :func:`many` becomes a dictionary from partition to handle, of those that are on disk: a mix trains on
+    the sources that were materialised.
+    """
+
+    layout_resource: LayoutResource
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        name = context.asset_key.path[-1]
+        if not context.has_asset_partitions:
+            return  # the leaderboard and the package are files for people; nothing reads them through here
+        path = STORED[name].path(self.layout_resource.layout(), context.asset_partition_key)
+        if not path.exists():
+            raise dg.DagsterInvariantViolationError(f"{name} returned, but {path} is not there")
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        name = context.asset_key.path[-1]
+        layout = self.layout_resource.layout()
+        if MANY not in (context.definition_metadata or {}):
+            return STORED[name].open(layout, context.asset_partition_key)
+        present = [key for key in context.asset_partition_keys if STORED[name].path(layout, key).exists()]
+        return {key: STORED[name].open(layout, key) for key in present}

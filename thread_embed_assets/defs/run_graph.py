@@ -1,0 +1,141 @@
+"""The whole graph from the command line: prepare each source, train a mix, evaluate each source, report.
+
+Each step is a Dagster run on the instance that ``DAGSTER_HOME`` names, so the UI shows it. What is there already, from the same
+inputs and code, is not made again: a run that was stopped goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+)
+
+from thread_embed_assets.benchmark.report import read_leaderboard, terminal_table
+from thread_embed_assets.definitions import defs
+from thread_embed_assets.defs.automation import EVALUATE, PREPARE, REPORT, TRAIN
+from thread_embed_assets.defs.gates import not_passed
+from thread_embed_assets.defs.partitions import CATALOG, MIXES
+from thread_embed_assets.defs.resources import STORED
+from thread_embed_assets.storage.layout import Layout
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sources", required=True, help="comma-separated names of catalog.yaml")
+    parser.add_argument("--mix", required=True, choices=list(MIXES), help="what the checkpoint is trained on")
+    parser.add_argument("--profile", default="quick", help="training profile (default: quick)")
+    options = parser.parse_args(arguments)
+    sources = options.sources.split(",")
+    unknown = [name for name in sources if name not in CATALOG]
+    if unknown:
+        parser.error(f"unknown source {unknown[0]!r}; the catalogue has {', '.join(CATALOG)}")
+    if "DAGSTER_HOME" not in os.environ:
+        parser.error("DAGSTER_HOME is not set; `make demo` and `make real` set it to data/dagster_home")
+    return run_graph(sources, options.mix, options.profile)
+
+
+def run_graph(sources: Sequence[str], mix: str, profile: str) -> int:
+    """Run every step that is needed; returns 1 at the first that fails, 0 when all are there."""
+    began = time.monotonic()
+    training = {"ops": {"stage1_checkpoint": {"config": {"profile": profile}}}}
+    with dg.DagsterInstance.get() as instance:
+        runner = _Runner(instance, defs())
+        steps: list[tuple[str, str | None, list[str], dict[str, Any]]] = []
+        steps += [("prepare", source, runner.missing(PREPARE, source), {}) for source in sources]
+        steps += [("train", mix, list(TRAIN), training)]
+        steps += [("evaluate", source, list(EVALUATE), {}) for source in sources if "benchmark" in CATALOG[source].roles]
+        steps += [("report", None, list(REPORT), {})]
+        for number, (job, partition, assets, config) in enumerate(steps, 1):
+            name = f"[{number}/{len(steps)}] {job} {partition or ''}"
+            if not assets:
+                print(f"{name}: is there already", flush=True)
+                continue
+            print(f"{name}: {', '.join(assets)}", flush=True)
+            started = time.monotonic()
+            if not runner.run(job, partition, assets, config):
+                print(f"{name}: failed; the lines above say why. What was made stays; run the command again to go on.")
+                return 1
+            print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+    _closing_words(sources, time.monotonic() - began)
+    return 0
+
+
+class _Runner:
+    def __init__(self, instance: dg.DagsterInstance, definitions: dg.Definitions) -> None:
+        self._instance = instance
+        self._definitions = definitions
+        self._graph = definitions.resolve_asset_graph()
+
+    def run(self, job: str, partition: str | None, assets: Sequence[str], config: dict[str, Any]) -> bool:
+        result = self._definitions.resolve_job_def(job).execute_in_process(
+            instance=self._instance,
+            partition_key=partition,
+            asset_selection=[dg.AssetKey(name) for name in assets],
+            run_config={**config, "loggers": {"console": {"config": {"log_level": "INFO"}}}},
+            raise_on_error=False,
+        )
+        failed = [
+            f"{e.asset_key.to_user_string()}/{e.check_name}: {e.description}"
+            for e in result.get_asset_check_evaluations()
+            if not e.passed
+        ]
+        for line in failed:
+            print(f"  check failed: {line}", flush=True)
+        return result.success and not failed
+
+    def missing(self, assets: Sequence[str], partition: str) -> list[str]:
+        """Of assets in dependency order, those to be made, and everything after them in the list."""
+        for position, name in enumerate(assets):
+            if not self._is_current(name, partition):
+                return list(assets[position:])
+        return []
+
+    def _is_current(self, name: str, partition: str) -> bool:
+        key = dg.AssetKey(name)
+        if not STORED[name].path(Layout.from_environment(), partition).exists():
+            return False
+        tags = self._tags(key, partition)
+        if not tags or tags.get(CODE_VERSION_TAG) != self._graph.get(key).code_version:
+            return False
+        for parent in self._graph.get(key).parent_keys:
+            made_from = tags.get(get_input_data_version_tag(parent))
+            if made_from != self._tags(parent, partition).get(DATA_VERSION_TAG):
+                return False
+        return not not_passed(self._instance, self._graph.get_check_keys_for_assets({key}), partition)
+
+    def _tags(self, key: dg.AssetKey, partition: str) -> dict[str, str]:
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+        found = self._instance.fetch_materializations(wanted, limit=1).records
+        materialization = found[0].asset_materialization if found else None
+        return dict(materialization.tags or {}) if materialization else {}
+
+
+def _closing_words(sources: Sequence[str], seconds: float) -> None:
+    layout = Layout.from_environment()
+    board = read_leaderboard(layout)
+    for line in _lines(terminal_table(board), layout, sources[0], seconds):
+        print(line)
+
+
+def _lines(table: str, layout: Layout, source: str, seconds: float) -> Iterator[str]:
+    yield ""
+    yield table
+    yield ""
+    yield f"leaderboard:  {layout.benchmark / 'leaderboard.md'}"
+    yield f"model:        {layout.promoted_model}"
+    yield f'search:       .venv/bin/thread-embed search "is the deploy broken again" --source {source}'
+    yield f"time:         {seconds / 60:.1f} minutes"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

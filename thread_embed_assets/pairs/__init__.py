@@ -1,0 +1,1 @@
+"""Training pairs: one module per strategy, and hard negatives."""

@@ -1,0 +1,103 @@
+"""Checks of a pair table and of the hard negatives; each looks at the stored rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from thread_embed_assets.chat.near_copies import HeldOutShingles
+from thread_embed_assets.chat.normalise import Normalised
+from thread_embed_assets.chat.read import read_conversations
+from thread_embed_assets.pairs.schema import HARD_NEGATIVES, PAIRS, Strategy
+from thread_embed_assets.storage.quality import has_schema, not_empty, unique
+from thread_embed_assets.storage.tables import TableHandle, connect_read_only
+from thread_embed_assets.verdict import Verdict, no_faults
+
+_WINDOW = "BETWEEN 3 AND 8"
+_SIZES = {
+    Strategy.THREAD: (f"(anchor_size = 1 OR anchor_size {_WINDOW})", f"positive_size {_WINDOW}"),
+    Strategy.RESPONSE: ("anchor_size = 1", "positive_size BETWEEN 1 AND 3"),
+    Strategy.TEMPORAL: (f"anchor_size {_WINDOW}", f"positive_size {_WINDOW}"),
+}
+
+
+def non_empty(pairs: TableHandle) -> Verdict:
+    """There are pairs."""
+    return not_empty(pairs)
+
+
+def schema(pairs: TableHandle) -> Verdict:
+    """The table has the declared columns."""
+    return has_schema(pairs, PAIRS)
+
+
+def unique_ids(pairs: TableHandle) -> Verdict:
+    """No pair id stands twice."""
+    return unique(pairs, "pair_id")
+
+
+def _matching(handle: TableHandle, where: str, columns: str = "pair_id") -> list[str]:
+    with connect_read_only([handle]) as connection:
+        rows = connection.execute(f'SELECT {columns} FROM "{handle.table}" WHERE {where} ORDER BY 1').fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def window_sizes(pairs: TableHandle) -> Verdict:
+    """Anchors and positives have as many messages as their strategy allows, and share none."""
+    allowed = " OR ".join(f"(strategy = '{s}' AND {anchor} AND {positive})" for s, (anchor, positive) in _SIZES.items())
+    with connect_read_only([pairs]) as connection:
+        query = (
+            "SELECT pair_id FROM (SELECT *, len(anchor_ids) AS anchor_size, len(positive_ids) AS positive_size FROM pairs) "
+            f"WHERE NOT ({allowed}) OR len(list_intersect(anchor_ids, positive_ids)) > 0 ORDER BY 1"
+        )
+        faults = [str(row[0]) for row in connection.execute(query).fetchall()]
+    return no_faults("pairs with windows of a wrong size or with a message on both sides", faults, pairs.rows)
+
+
+def anchor_without_positive(pairs: TableHandle) -> Verdict:
+    """Neither text stands inside the other, else the pair is solved by copying."""
+    where = "contains(anchor, positive) OR contains(positive, anchor)"
+    return no_faults("pairs whose one text contains the other", _matching(pairs, where), pairs.rows)
+
+
+def no_held_out_text(pairs: TableHandle, stored: Normalised) -> Verdict:
+    """No train text is a test or dev text or a near-copy, and no dev text a test text; no pair is of a test conversation."""
+    faults = _matching(pairs, "split NOT IN ('train', 'dev')")
+    with connect_read_only([pairs, stored.conversations]) as connection:
+        query = (
+            "SELECT pair_id FROM pairs JOIN conversations c USING (conversation_id) WHERE c.split = 'test' "
+            "UNION SELECT pair_id FROM pairs JOIN conversations c ON c.conversation_id = negative_conversation_id "
+            "WHERE c.split <> pairs.split"
+        )
+        faults += [str(row[0]) for row in connection.execute(query).fetchall()]
+    test = HeldOutShingles(_texts(stored, "c.split = 'test'"))
+    held_out = {"train": test | HeldOutShingles(_texts(stored, "c.split = 'dev'")), "dev": test}
+    for batch in pairs.scan(["pair_id", "split", "anchor", "positive", "negative"]):
+        for pair_id, split, *texts in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            shingles = held_out.get(split, test)
+            if any(text and shingles.is_near_copy(text) for text in texts):
+                faults.append(pair_id)
+    return no_faults("pairs with held-out text", faults, pairs.rows)
+
+
+def _texts(stored: Normalised, where: str) -> Iterator[str]:
+    return (m.text for c in read_conversations(stored.conversations, stored.messages, where) for m in c.messages)
+
+
+def negatives_schema(negatives: TableHandle) -> Verdict:
+    """The table has the declared columns."""
+    return has_schema(negatives, HARD_NEGATIVES)
+
+
+def negatives_from_elsewhere(negatives: TableHandle, pairs: Sequence[TableHandle]) -> Verdict:
+    """No negative comes from its anchor's conversation, by its id or by its text, and each belongs to a known pair."""
+    with connect_read_only([negatives, *pairs]) as connection:
+        query = (
+            "SELECT n.pair_id FROM hard_negatives n LEFT JOIN pairs p USING (pair_id) "
+            "WHERE p.pair_id IS NULL OR n.negative_conversation_id = p.conversation_id OR n.negative = p.positive "
+            "OR n.negative = p.anchor "
+            "UNION SELECT n.pair_id FROM hard_negatives n JOIN pairs p ON p.conversation_id = n.conversation_id "
+            "AND p.positive = n.negative "
+            "UNION SELECT pair_id FROM pairs WHERE negative_conversation_id = conversation_id"
+        )
+        faults = [str(row[0]) for row in connection.execute(query).fetchall()]
+    return no_faults("negatives from the anchor's own conversation", faults, negatives.rows)

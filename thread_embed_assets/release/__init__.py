@@ -1,0 +1,1 @@
+"""What users take away: the model folder and search with it."""

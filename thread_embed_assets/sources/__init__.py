@@ -1,0 +1,1 @@
+"""One module per chat format, the catalogue that declares the sources, and the fetch layer."""

@@ -1,0 +1,1 @@
+"""The ground floor: folder layout, atomic files, fingerprints, DuckDB tables."""

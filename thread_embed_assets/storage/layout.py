@@ -1,0 +1,78 @@
+"""Where everything lies below one root folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT_VARIABLE = "THREAD_EMBED_ROOT"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders people can rely on; ``THREAD_EMBED_ROOT`` moves them all."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Layout:
+        """The root named by ``THREAD_EMBED_ROOT``, else the project's folder, else the working folder."""
+        named = os.environ.get(ROOT_VARIABLE)
+        if named:
+            return cls(Path(named).expanduser().resolve())
+        project = Path(__file__).resolve().parents[2]
+        return cls(project if (project / "workspace.yaml").exists() else Path.cwd())
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def download_cache(self) -> Path:
+        return self.data / "cache" / "downloads"
+
+    @property
+    def embedding_cache(self) -> Path:
+        return self.data / "cache" / "embeddings"
+
+    @property
+    def private(self) -> Path:
+        """Real names and the salt of the person ids; never an input of training."""
+        return self.data / "private"
+
+    def people(self, source: str) -> Path:
+        return self.private / f"{source}.duckdb"
+
+    def raw(self, source: str) -> Path:
+        return self.data / "raw" / source
+
+    def conversations(self, source: str) -> Path:
+        return self.data / "conversations" / f"{source}.duckdb"
+
+    def pairs(self, strategy: str, source: str) -> Path:
+        return self.data / "pairs" / strategy / f"{source}.duckdb"
+
+    @property
+    def benchmark(self) -> Path:
+        return self.data / "benchmark"
+
+    def tasks(self, source: str) -> Path:
+        return self.benchmark / "tasks" / f"{source}.duckdb"
+
+    def runs(self, source: str) -> Path:
+        return self.benchmark / "runs" / source
+
+    def results(self, source: str) -> Path:
+        return self.benchmark / "results" / f"{source}.duckdb"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    def checkpoints(self, mix: str, stage: str) -> Path:
+        return self.models / "checkpoints" / mix / stage
+
+    @property
+    def promoted_model(self) -> Path:
+        return self.models / "thread-embed"

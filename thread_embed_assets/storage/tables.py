@@ -1,0 +1,178 @@
+"""DuckDB tables, one file per (table, source): streamed in, renamed into place, handed on as handles.
+
+DuckDB locks a file that is open for writing against every other process. With one file per partition, partitions are
+written side by side and a reader never sees half a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.atomic import disk_full, readable_disk_errors, remove_abandoned, temporary_beside
+
+BATCH_ROWS = 8_192
+_META = "stored_tables"
+
+
+@dataclass(frozen=True)
+class TableHandle:
+    """A finished table on disk: what flows between assets in place of rows."""
+
+    path: Path
+    table: str
+    rows: int
+    fingerprint: str
+    schema: pa.Schema = field(compare=False)
+    counts: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    def scan(
+        self, columns: Sequence[str] = (), where: str = "", order_by: str = "", batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows in Arrow batches, at most ``batch_rows`` each; ``where`` and ``order_by`` are SQL."""
+        with connect_read_only([self]) as connection:
+            wanted = ", ".join(f'"{c}"' for c in columns) or "*"
+            query = f'SELECT {wanted} FROM "{self.table}"'
+            query += f" WHERE {where}" if where else ""
+            query += f" ORDER BY {order_by}" if order_by else ""
+            yield from connection.sql(query).to_arrow_reader(batch_rows)
+
+    def rows_as_dicts(self, columns: Sequence[str] = (), where: str = "", order_by: str = "") -> Iterator[dict[str, Any]]:
+        for batch in self.scan(columns, where, order_by):
+            yield from batch.to_pylist()
+
+
+class TableWriter:
+    """Appends tuples to the tables of one file that is not yet visible to anybody."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, schemas: Mapping[str, pa.Schema]) -> None:
+        self.counts: dict[str, int] = {}
+        self._connection = connection
+        self._schemas = dict(schemas)
+        self._buffers: dict[str, list[tuple[Any, ...]]] = {name: [] for name in schemas}
+        for name, schema in self._schemas.items():
+            connection.register("incoming", schema.empty_table())
+            connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM incoming')
+            connection.unregister("incoming")
+
+    def add(self, table: str, row: tuple[Any, ...]) -> None:
+        """Append one row, its values in the order of the table's schema."""
+        buffer = self._buffers[table]
+        buffer.append(row)
+        if len(buffer) >= BATCH_ROWS:
+            self.flush(table)
+
+    def add_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        for row in rows:
+            self.add(table, row)
+
+    def add_batch(self, table: str, batch: pa.RecordBatch | pa.Table) -> None:
+        self._connection.register("incoming", batch)
+        self._connection.execute(f'INSERT INTO "{table}" SELECT * FROM incoming')
+        self._connection.unregister("incoming")
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a count that is stored beside the tables and shown as metadata."""
+        self.counts[name] = self.counts.get(name, 0) + by
+
+    def flush(self, table: str) -> None:
+        rows = self._buffers[table]
+        if rows:
+            schema = self._schemas[table]
+            columns = [
+                pa.array(values, type=kind.type) for values, kind in zip(zip(*rows, strict=True), schema, strict=True)
+            ]
+            self.add_batch(table, pa.RecordBatch.from_arrays(columns, schema=schema))
+            rows.clear()
+
+    def finish(self) -> None:
+        counts = json.dumps(self.counts, sort_keys=True)
+        self._connection.execute(f"CREATE TABLE {_META} (name VARCHAR, rows BIGINT, fingerprint VARCHAR, counts VARCHAR)")
+        for name, schema in self._schemas.items():
+            self.flush(name)
+            rows, digest = _content(self._connection, name, schema)
+            self._connection.execute(f"INSERT INTO {_META} VALUES (?, ?, ?, ?)", [name, rows, digest, counts])
+
+
+def _content(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema) -> tuple[int, str]:
+    """Row count and a fingerprint of the rows as a multiset: neither time nor row order enters it."""
+    found = connection.execute(
+        f"SELECT count(*), coalesce(sum(h), 0)::VARCHAR, coalesce(bit_xor(h), 0)::VARCHAR "
+        f'FROM (SELECT hash(COLUMNS(*))::UBIGINT AS h FROM (SELECT t FROM "{table}" t))'
+    ).fetchall()[0]
+    text = json.dumps([str(schema), *map(str, found)])
+    return int(found[0]), hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def write_tables(path: Path, schemas: Mapping[str, pa.Schema], memory_limit: str = "1GB") -> Iterator[TableWriter]:
+    """Write the tables of one file; the file appears at ``path`` only when the block has succeeded.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written. The previous file stays.
+    """
+    with readable_disk_errors(path):
+        part = temporary_beside(path)
+        try:
+            with duckdb.connect(str(part)) as connection:
+                connection.execute(f"SET memory_limit='{memory_limit}'; SET threads=1; SET preserve_insertion_order=true")
+                writer = TableWriter(connection, schemas)
+                yield writer
+                writer.finish()
+            part.replace(path)
+        except (duckdb.IOException, duckdb.FatalException) as error:
+            if "no space" in str(error).lower() or "disk full" in str(error).lower():
+                raise disk_full(path) from error
+            raise
+        finally:
+            part.unlink(missing_ok=True)
+            part.with_name(part.name + ".wal").unlink(missing_ok=True)
+            remove_abandoned(path)
+
+
+def open_table(path: Path, table: str) -> TableHandle:
+    """The handle of a finished table.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it was not written by :func:`write_tables`.
+    """
+    remedy = "Materialise the asset that writes it again"
+    if not path.exists():
+        raise InputError(path, "there is no such table yet", remedy)
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            query = f"SELECT rows, fingerprint, counts FROM {_META} WHERE name = ?"
+            found = connection.execute(query, [table]).fetchall()
+            if not found:
+                raise InputError(path, f"the file holds no table {table!r}", remedy)
+            schema = connection.sql(f'SELECT * FROM "{table}" LIMIT 0').to_arrow_table().schema
+    except duckdb.Error as error:
+        problem = f"the file cannot be read as DuckDB ({str(error).splitlines()[0]})"
+        raise InputError(path, problem, f"Delete it. {remedy}") from error
+    rows, fingerprint, counts = found[0]
+    return TableHandle(path, table, int(rows), str(fingerprint), schema, json.loads(counts))
+
+
+@contextmanager
+def connect_read_only(handles: Sequence[TableHandle]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory DuckDB in which every table name is one view over the handles that carry it."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET threads=1; SET memory_limit='1GB'; SET TimeZone='UTC'")
+        parts: dict[str, list[str]] = {}
+        for number, path in enumerate(dict.fromkeys(h.path for h in handles)):
+            quoted = str(path).replace("'", "''")
+            connection.execute(f"ATTACH '{quoted}' AS part_{number} (READ_ONLY)")
+            for name in dict.fromkeys(h.table for h in handles if h.path == path):
+                parts.setdefault(name, []).append(f'SELECT * FROM part_{number}."{name}"')
+        for name, selects in parts.items():
+            connection.execute(f'CREATE VIEW "{name}" AS {" UNION ALL BY NAME ".join(selects)}')
+        yield connection

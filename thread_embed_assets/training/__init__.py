@@ -1,0 +1,1 @@
+"""Training stages: configuration, the training run, checkpoints."""

@@ -1,0 +1,99 @@
+"""Finished checkpoints: found, opened, verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.training.loss_curve import LossPoint
+
+MANIFEST = "manifest.json"
+LOSS_HISTORY = "loss_history.json"
+MODEL_FOLDER = "model"
+MODEL_DETAILS = "thread_embed.json"
+_PROBES = ("the build is green again", "anyone seen my charger?", "ping me once it's merged")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished training run.
+
+    Attributes:
+        folder: ``models/checkpoints/<mix>/<stage>/<fingerprint>``.
+        fingerprint: of everything that decides its weights; the folder's name.
+        manifest: what it was trained on, with what, and how it went.
+        reused: it was there already and nothing was trained.
+    """
+
+    folder: Path
+    fingerprint: str
+    manifest: Mapping[str, Any] = field(repr=False)
+    reused: bool = False
+
+    @property
+    def model(self) -> Path:
+        """The folder that ``SentenceTransformer`` loads."""
+        return self.folder / MODEL_FOLDER
+
+    def loss_history(self) -> list[LossPoint]:
+        history: list[LossPoint] = json.loads((self.folder / LOSS_HISTORY).read_text(encoding="utf-8"))
+        return history
+
+
+def open_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint of a run folder; None while its manifest, which is written last, is not there.
+
+    Raises:
+        InputError: the manifest is damaged, or it is another run's.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    remedy = f"Delete the folder {folder} and materialise the checkpoint again"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(path, f"the manifest is not JSON ({error})", remedy) from error
+    if not isinstance(manifest, dict) or manifest.get("fingerprint") != folder.name:
+        raise InputError(path, "the manifest belongs to another configuration than its folder", remedy)
+    return Checkpoint(folder, folder.name, manifest)
+
+
+def latest_checkpoint(layout: Layout, mix: str, stage: str) -> Checkpoint | None:
+    """The checkpoint of this mix and stage that was materialised last, trained or reused; None where there is none."""
+    folder = layout.checkpoints(mix, stage)
+    found = [open_checkpoint(run) for run in sorted(folder.iterdir()) if run.is_dir()] if folder.is_dir() else []
+    return max((c for c in found if c is not None), key=lambda c: str(c.manifest["selected_at"]), default=None)
+
+
+def verify(checkpoint: Checkpoint) -> list[str]:
+    """Load the model on the CPU and encode three texts.
+
+    Returns:
+        What is wrong, in words; empty when the model loads, and its embeddings are finite, of the declared size and differ.
+    """
+    import numpy as np
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+
+    damage = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
+    try:
+        model = SentenceTransformer(str(checkpoint.model), device="cpu", local_files_only=True)
+    # A damaged folder fails in as many ways as it has files: each is a finding of this check, none a fault of it.
+    except damage as error:
+        return [f"the model does not load ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"]
+    embeddings = np.asarray(model.encode(list(_PROBES), show_progress_bar=False), dtype=np.float64)
+    problems: list[str] = []
+    size = checkpoint.manifest.get("dimension")
+    if embeddings.shape != (len(_PROBES), size):
+        problems.append(f"embeddings have the shape {embeddings.shape}, the manifest says {size} dimensions")
+    if not np.isfinite(embeddings).all():
+        problems.append("embeddings hold NaN or infinite values")
+    elif np.allclose(embeddings, embeddings[0]):
+        problems.append("different texts get the same embedding")
+    return problems

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from thread_embed_assets.defs.training.process import main
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.training.checkpoint import Checkpoint, latest_checkpoint, verify
+from thread_embed_assets.training.config import StageConfig
+from thread_embed_assets.training.data import PairInput
+from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets.training.job import Job
+from thread_embed_assets.training.stage import train_stage
+
+COMMAND = [sys.executable, "-m", "thread_embed_assets.defs.training.process"]
+
+
+@pytest.fixture(scope="module")
+def long(config: StageConfig) -> StageConfig:
+    """About 50 steps: long enough to be killed half way."""
+    return config.model_copy(update={"epochs": 6, "save_every": 10, "dev_pairs": 0})
+
+
+def _start(job: Job, folder: Path) -> subprocess.Popen[str]:
+    job.save(folder / "job.json")
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+    command = [*COMMAND, "--job", str(folder / "job.json")]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def _wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not list(folder.rglob(pattern)):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline, f"no {pattern} after a minute"
+        time.sleep(0.002)
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    # Loaded weights are a map of the file: copies do not change with it.
+    state = SentenceTransformer(str(checkpoint.model), device="cpu").state_dict()
+    return {name: value.clone() for name, value in state.items()}
+
+
+def test_a_killed_process_goes_on_and_ends_as_if_it_had_never_been_killed(
+    long: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "root")
+    job = Job.of(long, inputs, layout, "all", "cpu")
+    process = _start(job, tmp_path)
+    _wait_for("checkpoint-*/whole.json", tmp_path, process)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    assert latest_checkpoint(layout, "all", "stage1") is None
+
+    process = _start(job, tmp_path)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    resumed = latest_checkpoint(layout, "all", "stage1")
+    assert resumed is not None and verify(resumed) == []
+    start = resumed.manifest["resumed_from_step"]
+    assert 0 < start < resumed.manifest["steps"]
+    assert f"step {start + 1}/{resumed.manifest['steps']}  loss" in log
+    assert f"step {start}/" not in log
+
+    whole = train_stage(long, inputs, Layout(tmp_path / "other"), "all", DeviceChoice("cpu", "fp32", "test"))
+    assert whole.fingerprint == resumed.fingerprint
+    assert whole.manifest["steps"] == resumed.manifest["steps"]
+    assert whole.loss_history() == resumed.loss_history()
+    expected = _weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in _weights(resumed).items())
+
+
+def test_signals_end_the_process_after_a_saved_step(long: StageConfig, inputs: list[PairInput], tmp_path: Path) -> None:
+    process = _start(Job.of(long, inputs, Layout(tmp_path / "root"), "all", "cpu"), tmp_path)
+    _wait_for("checkpoint-*/whole.json", tmp_path, process)
+    process.send_signal(signal.SIGINT)  # what Dagster sends for a cancelled run
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 143, log
+    assert "training was stopped and saved at step" in log
+    assert "Traceback" not in log
+    assert list(tmp_path.rglob("checkpoint-*/whole.json"))
+
+
+def test_an_error_people_can_mend_is_told_and_gives_status_2(
+    config: StageConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    Job.of(config, [], Layout(tmp_path / "root"), "without_irc", "cpu").save(tmp_path / "job.json")
+    assert main(["--job", str(tmp_path / "job.json")]) == 2
+    assert "mix 'without_irc'" in caplog.text
+
+
+def test_a_job_survives_its_file(config: StageConfig, inputs: list[PairInput], tmp_path: Path) -> None:
+    job = Job.of(config, inputs, Layout(tmp_path), "all", "auto")
+    job.save(tmp_path / "job.json")
+    assert Job.load(tmp_path / "job.json") == job
+
+
+def test_a_wrong_job_file_names_the_field(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such job file"):
+        Job.load(tmp_path / "job.json")
+    (tmp_path / "job.json").write_text('{"mix": "all", "root": "/x", "inputs": [], "config": {"epochs": 0}}')
+    with pytest.raises(InputError, match=r"job.json, field 'config.epochs'"):
+        Job.load(tmp_path / "job.json")
+
+
+def test_dagster_pipes_runs_the_process_and_gets_the_log_and_the_result(
+    config: StageConfig, inputs: list[PairInput], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout(tmp_path / "root")
+    Job.of(config, inputs, layout, "all", "cpu").save(tmp_path / "job.json")
+    received: list[dict[str, object]] = []
+
+    @dg.asset
+    def checkpoint(context):  # type: ignore[no-untyped-def]  # dagster refuses a string annotation here
+        client = dg.PipesSubprocessClient()
+        done = client.run(context=context, command=COMMAND, extras={"job": str(tmp_path / "job.json")})
+        received.extend(done.get_custom_messages())
+        return done.get_materialize_result()
+
+    assert dg.materialize([checkpoint], instance=dg.DagsterInstance.ephemeral()).success
+    latest = latest_checkpoint(layout, "all", "stage1")
+    assert latest is not None
+    manifest = str(latest.folder / "manifest.json")
+    assert received == [{"fingerprint": latest.fingerprint, "manifest": manifest, "reused": False}]
+    assert "step 3/" in capfd.readouterr().err

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import errno
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.pairs.schema import Strategy
+from thread_embed_assets.storage.fingerprint import of_json
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.storage.tables import open_table
+from thread_embed_assets.training.checkpoint import Checkpoint, latest_checkpoint, verify
+from thread_embed_assets.training.config import StageConfig
+from thread_embed_assets.training.data import PairInput
+from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets.training.resume import only_process
+from thread_embed_assets.training.stage import TrainingStopped, describe, train_stage
+from thread_embed_assets.training.trainer import Progress, StageTrainer, average
+from thread_embed_assets_tests.training.tiny import write_hard_negatives, write_pairs
+
+CPU = DeviceChoice("cpu", "fp32", "test")
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    # Loaded weights are a map of the file: copies do not change with it.
+    state = SentenceTransformer(str(checkpoint.model), device="cpu").state_dict()
+    return {name: value.clone() for name, value in state.items()}
+
+
+def _same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.fixture(scope="module")
+def two_epochs(config: StageConfig) -> StageConfig:
+    return config.model_copy(update={"epochs": 2, "hard_negatives": "strategy"})
+
+
+@pytest.fixture(scope="module")
+def whole(two_epochs: StageConfig, inputs: list[PairInput], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return train_stage(two_epochs, inputs, Layout(tmp_path_factory.mktemp("whole")), "all", CPU)
+
+
+def _layout(checkpoint: Checkpoint) -> Layout:
+    return Layout(checkpoint.folder.parents[4])
+
+
+def test_a_checkpoint_tells_what_it_is(whole: Checkpoint, two_epochs: StageConfig, inputs: list[PairInput]) -> None:
+    manifest = whole.manifest
+    assert whole.folder == _layout(whole).checkpoints("all", "stage1") / whole.fingerprint
+    assert [(i["strategy"], i["rows"], i["rows_used"]) for i in manifest["inputs"]] == [
+        ("temporal", 40, 40),
+        ("thread", 60, 60),
+    ]
+    assert {i["fingerprint"] for i in manifest["inputs"]} == {i.pairs.fingerprint for i in inputs}
+    assert manifest["config"] == two_epochs.model_dump(mode="json")
+    assert set(manifest["versions"]) == {"torch", "sentence-transformers", "transformers"}
+    assert manifest["dev"]["model"]["pairs"] == 16
+    assert manifest["tokens"] > 0 and manifest["resumed_from_step"] is None
+    assert json.loads((whole.folder / "manifest.json").read_text()) == json.loads(json.dumps(dict(manifest)))
+    details = json.loads((whole.model / "thread_embed.json").read_text())
+    assert details["text_format"] == "plain" and details["sources"] == ["alpha"]
+    assert verify(whole) == []
+
+
+def test_training_learns_and_leaves_only_the_finished_things(whole: Checkpoint) -> None:
+    history = whole.loss_history()
+    assert [point["step"] for point in history] == list(range(1, whole.manifest["steps"] + 1))
+    losses = [point["loss"] for point in history]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.3
+    left = {path.name for path in whole.folder.iterdir()} - {".lock"}
+    assert left == {"model", "manifest.json", "loss_history.json", "run.json", "dev_before.json"}
+    assert not (whole.model / "README.md").exists(), "a model card by the library quotes training texts"
+
+
+def test_the_finished_model_keeps_the_length_of_its_base(whole: Checkpoint, tiny_model: Path) -> None:
+    base = SentenceTransformer(str(tiny_model), device="cpu")
+    assert SentenceTransformer(str(whole.model), device="cpu").max_seq_length == base.max_seq_length == 64
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    whole: Checkpoint, two_epochs: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    again = train_stage(two_epochs, list(reversed(inputs)), Layout(tmp_path), "all", CPU)
+    assert again.fingerprint == whole.fingerprint
+    assert _same(_weights(again), _weights(whole))
+    other = train_stage(two_epochs.model_copy(update={"seed": 1}), inputs, Layout(tmp_path), "all", CPU)
+    assert other.fingerprint != whole.fingerprint
+    assert not _same(_weights(other), _weights(whole))
+
+
+def test_a_finished_checkpoint_is_returned_and_not_trained_again(
+    whole: Checkpoint, two_epochs: StageConfig, inputs: list[PairInput], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thread_embed_assets.training.stage._train", lambda *_: pytest.fail("it trained"))
+    again = train_stage(two_epochs, inputs, _layout(whole), "all", CPU)
+    assert again.reused and again.fingerprint == whole.fingerprint
+    assert again.manifest["created_at"] == whole.manifest["created_at"]
+
+
+def _stopped_after(step: int) -> tuple[Callable[[Progress], None], Event]:
+    stop = Event()
+    return lambda progress: stop.set() if progress.step == step else None, stop
+
+
+@pytest.mark.parametrize("step", [4, 11])
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    step: int, whole: Checkpoint, two_epochs: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    report, stop = _stopped_after(step)
+    layout = Layout(tmp_path)
+    with pytest.raises(TrainingStopped, match=f"saved at step {step + 1}"):
+        train_stage(two_epochs, inputs, layout, "all", CPU, report, stop)
+    assert latest_checkpoint(layout, "all", "stage1") is None
+    steps: list[Progress] = []
+    resumed = train_stage(two_epochs, inputs, layout, "all", CPU, steps.append)
+    assert steps[0].step == step + 2
+    assert resumed.manifest["resumed_from_step"] == step + 1
+    assert resumed.manifest["steps"] == whole.manifest["steps"]
+    assert resumed.manifest["tokens"] == whole.manifest["tokens"]
+    assert resumed.manifest["dev"] == whole.manifest["dev"]
+    assert resumed.loss_history() == whole.loss_history()
+    assert _same(_weights(resumed), _weights(whole))
+
+
+def test_a_half_written_trainer_checkpoint_is_ignored(
+    whole: Checkpoint, two_epochs: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    report, stop = _stopped_after(7)
+    layout = Layout(tmp_path)
+    with pytest.raises(TrainingStopped):
+        train_stage(two_epochs, inputs, layout, "all", CPU, report, stop)
+    trainer = layout.checkpoints("all", "stage1") / whole.fingerprint / "trainer"
+    assert sorted(path.name for path in trainer.iterdir()) == ["checkpoint-6", "checkpoint-8"]
+    cut = trainer / "checkpoint-8" / "optimizer.pt"
+    cut.write_bytes(cut.read_bytes()[:-10])
+    shutil.copytree(trainer / "checkpoint-6", trainer / "checkpoint-9", ignore=shutil.ignore_patterns("whole.json"))
+    resumed = train_stage(two_epochs, inputs, layout, "all", CPU)
+    assert resumed.manifest["resumed_from_step"] == 6
+    assert _same(_weights(resumed), _weights(whole))
+
+
+def test_a_trainer_state_of_another_configuration_is_an_error(
+    two_epochs: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    report, stop = _stopped_after(2)
+    layout = Layout(tmp_path)
+    with pytest.raises(TrainingStopped):
+        train_stage(two_epochs, inputs, layout, "all", CPU, report, stop)
+    runs = layout.checkpoints("all", "stage1")
+    (run,) = runs.iterdir()
+    other = two_epochs.model_copy(update={"seed": 9})
+    foreign = runs / of_json(describe(other, sorted(inputs, key=lambda i: i.name), "all"))
+    shutil.copytree(run, foreign)
+    with pytest.raises(InputError, match=r"run.json.*another configuration.*Delete"):
+        train_stage(other, inputs, layout, "all", CPU)
+    (foreign / "run.json").unlink()
+    with pytest.raises(InputError, match=rf"trainer state belongs to the configuration {run.name}"):
+        train_stage(other, inputs, layout, "all", CPU)
+
+
+def test_a_manifest_of_another_configuration_is_an_error(
+    whole: Checkpoint, two_epochs: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    other = two_epochs.model_copy(update={"seed": 9})
+    name = of_json(describe(other, sorted(inputs, key=lambda i: i.name), "all"))
+    shutil.copytree(whole.folder, Layout(tmp_path).checkpoints("all", "stage1") / name)
+    with pytest.raises(InputError, match=r"manifest.json.*another configuration"):
+        train_stage(other, inputs, Layout(tmp_path), "all", CPU)
+
+
+def test_a_damaged_model_is_trained_again(config: StageConfig, inputs: list[PairInput], tmp_path: Path) -> None:
+    first = train_stage(config, inputs, Layout(tmp_path), "all", CPU)
+    expected = _weights(first)
+    (first.model / "model.safetensors").write_bytes(b"damaged")
+    assert "does not load" in verify(first)[0]
+    again = train_stage(config, inputs, Layout(tmp_path), "all", CPU)
+    assert not again.reused
+    assert _same(_weights(again), expected)
+
+
+def test_the_fingerprint_follows_configuration_and_data_and_not_time(
+    config: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    def fingerprint(chosen: StageConfig, data: list[PairInput], mix: str = "all") -> str:
+        return of_json(describe(chosen, data, mix))
+
+    first = fingerprint(config, inputs)
+    copies = []
+    for given in inputs:
+        path = shutil.copy(given.pairs.path, tmp_path / given.pairs.path.name)
+        copies.append(PairInput(given.strategy, given.source, open_table(path, "pairs")))
+    assert fingerprint(config, copies) == first
+    assert fingerprint(config.model_copy(update={"learning_rate": 1e-3}), inputs) != first
+    assert fingerprint(config, inputs, "without_irc") != first
+    longer = write_pairs(tmp_path, "thread", "alpha", 61, random.Random(5))
+    assert fingerprint(config, [longer, inputs[1]]) != first
+
+
+def test_hard_negatives_count_only_where_they_are_read(config: StageConfig, inputs: list[PairInput], tmp_path: Path) -> None:
+    def fingerprint(chosen: StageConfig, ids: list[str]) -> str:
+        folder = tmp_path / str(len(ids))
+        folder.mkdir(exist_ok=True)
+        thread = PairInput("thread", "alpha", inputs[0].pairs, write_hard_negatives(folder, inputs[0].pairs, ids))
+        return of_json(describe(chosen, [thread], "all"))
+
+    bm25 = config.model_copy(update={"hard_negatives": "bm25"})
+    assert fingerprint(config, ["thread-00001"]) == fingerprint(config, [])
+    assert fingerprint(bm25, ["thread-00001"]) != fingerprint(bm25, [])
+
+
+def test_a_strategy_the_stage_does_not_name_is_not_read(
+    config: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    only = config.model_copy(update={"strategies": {Strategy.THREAD: 1.0}})
+    checkpoint = train_stage(only, inputs, Layout(tmp_path), "all", CPU)
+    assert [i["strategy"] for i in checkpoint.manifest["inputs"]] == ["thread"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run_and_nothing_is_kept(
+    value: float, config: StageConfig, inputs: list[PairInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = StageTrainer.compute_loss
+
+    def compute_loss(trainer: StageTrainer, *arguments: Any, **named: Any) -> Any:
+        loss = original(trainer, *arguments, **named)
+        return loss * value if trainer.state.global_step == 4 else loss
+
+    monkeypatch.setattr(StageTrainer, "compute_loss", compute_loss)
+    with pytest.raises(InputError, match=rf"diverged: the loss is {value} at step 5.*learning_rate"):
+        train_stage(config, inputs, Layout(tmp_path), "all", CPU)
+    assert latest_checkpoint(Layout(tmp_path), "all", "stage1") is None
+    assert not list(tmp_path.rglob("model"))
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    config: StageConfig, inputs: list[PairInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = StageTrainer.training_step
+
+    def training_step(trainer: StageTrainer, model: torch.nn.Module, *arguments: Any) -> torch.Tensor:
+        loss = original(trainer, model, *arguments)
+        if trainer.state.global_step == 2:
+            next(iter(model.parameters())).data[0, 0] = torch.nan
+        return loss
+
+    monkeypatch.setattr(StageTrainer, "training_step", training_step)
+    with pytest.raises(InputError, match="not finite after step 3"):
+        train_stage(config, inputs, Layout(tmp_path), "all", CPU)
+    assert not list(tmp_path.rglob("checkpoint-*"))
+
+
+def test_a_full_disk_names_the_place_and_the_last_good_checkpoint_stays(
+    config: StageConfig, inputs: list[PairInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    good = train_stage(config, inputs, layout, "all", CPU)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SentenceTransformer, "save_pretrained", full)
+    with pytest.raises(InputError, match=r"models/checkpoints.*disk is full.*Free space"):
+        train_stage(config.model_copy(update={"seed": 2}), inputs, layout, "all", CPU)
+    latest = latest_checkpoint(layout, "all", "stage1")
+    assert latest is not None and latest.fingerprint == good.fingerprint
+    assert verify(latest) == []
+
+
+def test_two_processes_do_not_share_a_run_folder(config: StageConfig, inputs: list[PairInput], tmp_path: Path) -> None:
+    folder = Layout(tmp_path).checkpoints("all", "stage1") / of_json(describe(config, inputs[::-1], "all"))
+    folder.mkdir(parents=True)
+    with only_process(folder), pytest.raises(InputError, match=r"process \d+ is training this very configuration"):
+        train_stage(config, inputs, Layout(tmp_path), "all", CPU)
+
+
+def test_averaging_lies_between_the_two_models(tiny_model: Path) -> None:
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    base = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 1.0
+    average(model, base, 0.25)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, base[name] + 0.75)
+
+
+def test_base_weight_moves_the_result_towards_the_base(
+    config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
+) -> None:
+    base = SentenceTransformer(str(tiny_model), device="cpu").state_dict()
+    tuned = _weights(train_stage(config, inputs, Layout(tmp_path), "all", CPU))
+    half = _weights(train_stage(config.model_copy(update={"base_weight": 0.5}), inputs, Layout(tmp_path), "all", CPU))
+    for name, value in half.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (base[name] + tuned[name]) / 2)
