@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
 import dagster as dg
-
-# Partitioned checks are in preview and code references in beta; both are pinned and tested here.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from thread_embed_assets.defs.automation import jobs
 from thread_embed_assets.defs.benchmark import assets as benchmark

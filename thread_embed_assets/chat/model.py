@@ -61,7 +61,9 @@ class Conversation:
         channel: the room it took place in; unique within its source.
         published_split: the split its publisher put it in, where there is one.
         origin: file it was read from, relative to the source's raw folder.
-        roster: names of the people around (authors and onlookers), whose mentions are masked.
+        roster: names of the people who speak around it; masked wherever they stand.
+        onlookers: names of people who were only seen to be there; masked where they are addressed (``name: ...``), since as
+            bare words they mostly mean something else.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Conversation:
     published_split: Split | None = None
     origin: str = ""
     roster: frozenset[str] = field(default=frozenset(), repr=False)
+    onlookers: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def start(self) -> float | None:

@@ -73,7 +73,7 @@ class Filters:
             if message.kind is not Kind.TEXT:
                 self._count(f"removed_{message.kind}_messages")
                 continue
-            text = self.masker.mask(clean(message.text, parsed.platform), parsed.roster)
+            text = self.masker.mask(clean(message.text, parsed.platform), parsed.roster, parsed.onlookers)
             if not text:
                 self._count("removed_empty_messages")
                 continue

@@ -92,14 +92,18 @@ class Masker:
         for alias, name in self._aliases.items():
             yield self.person(name), alias.casefold()
 
-    def mask(self, text: str, roster: frozenset[str]) -> str:
+    def mask(self, text: str, roster: frozenset[str], onlookers: frozenset[str] = frozenset()) -> str:
         """Replace marked mentions ``<@NAME>``, and roster names in running text, by ``<@person id>``.
 
         A roster name that is an everyday word is replaced only where it addresses somebody (``will: try this``) or stands
-        capitalised inside a sentence.
+        capitalised inside a sentence; an onlooker's name only where it addresses somebody.
         """
         if "<@" in text:
             text = _MARKED.sub(lambda m: m[0] if m[1].startswith("p_") else f"<@{self.person(m[1])}>", text)
+        if onlookers and (address := _ADDRESS.match(text)):
+            name = self._name_of(address[1], self._lookup(onlookers))
+            if name is not None and not is_everyday_word(address[1]):
+                text = f"<@{self.person(name)}>{text[address.end(1) :]}"
         lookup = self._lookup(roster)
         if not lookup:
             return text
@@ -111,7 +115,7 @@ class Masker:
     def _lookup(self, roster: frozenset[str]) -> dict[str, str]:
         found = self._lookups.get(roster)
         if found is None:
-            if len(self._lookups) > 8:
+            if len(self._lookups) > 16:
                 self._lookups.clear()
             names = [(name, name) for name in roster]
             names += [(alias, name) for alias, name in self._aliases.items() if name in roster or alias in roster]

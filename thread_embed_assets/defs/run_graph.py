@@ -1,7 +1,7 @@
 """The whole graph from the command line: prepare each source, train a mix, evaluate each source, report.
 
-Each step is a Dagster run on the instance that ``DAGSTER_HOME`` names, so the UI shows it. What is there already, from the same
-inputs and code, is not made again: a run that was stopped goes on where it stopped.
+Each step is a Dagster run on the instance that ``DAGSTER_HOME`` names, so the UI shows it. What is there already, from the
+same inputs and code, is not made again: a run that was stopped goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ BOTS = re.compile(r"l?ubot+u\d?|ubot\d|floodbot\d*|netflambot", re.IGNORECASE)
 _ANNOTATIONS = ".annotation.txt"
 _LOG = ".ascii.txt"
 _LINE = re.compile(r"\[(\d\d):(\d\d)\](?: <([^>]+)> ?(.*)|  \* (\S+) ?(.*))?", re.DOTALL)
+_JOINED = re.compile(r"=== (\S+) \[")
 _RENAMED = re.compile(r"=== (\S+) is now known as (\S+)")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _SPLITS = {"train": Split.TRAIN, "dev": Split.DEV, "test": Split.TEST}
@@ -61,6 +62,7 @@ def _parse_log(annotation: Path, folder: Path, source: Source) -> Iterator[Conve
     lines = [_read_line(line) for line in raw]
     times = _times(lines, anchor=min(parents, default=0), day=_day(log))
     roster = _people(raw, lines)
+    onlookers = frozenset(match[1] for match in map(_JOINED.match, raw) if match) - roster
     place, origin = f"{annotation.parent.name}/{name}", log.relative_to(folder).as_posix()
     for component in _components(parents):
         messages = [
@@ -84,6 +86,7 @@ def _parse_log(annotation: Path, folder: Path, source: Source) -> Iterator[Conve
             published_split=_SPLITS.get(annotation.parent.name),
             origin=origin,
             roster=roster,
+            onlookers=onlookers,
         )
 
 
@@ -162,7 +165,7 @@ def _times(lines: list[_Line], anchor: int, day: datetime) -> list[float]:
 def _people(raw: list[str], lines: list[_Line]) -> frozenset[str]:
     """Everybody who speaks in the log, under each nick taken there.
 
-    Those who only join are left out: of 1,832 words equal to such a nick in the annotated texts nearly all are no mention
+    Those who only join are onlookers: of 1,832 words equal to such a nick in the annotated texts nearly all are no mention
     ("ubuntu", "the", "root", "kernel").
     """
     speakers = {line.author for line in lines if line.author}
