@@ -19,7 +19,7 @@ _IRC_CONTROL = re.compile(r"\x03(?:\d{1,2}(?:,\d{1,2})?)?|[\x00-\x08\x0b-\x1f\x7
 _SLACK_LINK = re.compile(r"<((?:https?|ftp|mailto|tel)[^>|\s]*)(?:\|([^>]*))?>")
 _SLACK_CHANNEL = re.compile(r"<#[A-Z0-9]+(?:\|([^>]*))?>")
 _SLACK_SPECIAL = re.compile(r"<!(?:subteam\^)?[\w-]+(?:\^[^>|]*)?(?:\|([^>]*))?>")
-_SLACK_EMOJI = re.compile(r"(?<![\w:])(?::[a-z0-9_+'-]*[a-z][a-z0-9_+'-]*:)+(?![\w:])")
+_SLACK_EMOJI = re.compile(r"(?<![\w:])(?::(?:[+-]1|100|[a-z0-9_+'-]*[a-z][a-z0-9_+'-]*):)+(?![\w:])")
 # Slack marks emphasis only at word boundaries, which is what keeps snake_case and 2*3*4 whole.
 _SLACK_EMPHASIS = re.compile(r"(?<![\w*_~])([*_~])(?=\S)([^*_~\n]*[^\s*_~])\1(?![\w*_~])")
 
@@ -43,7 +43,7 @@ def _no_markup(text: str) -> str:
 
 
 def _irc(text: str) -> str:
-    return _IRC_CONTROL.sub("", text.replace("<unconvertable>", " "))
+    return _IRC_CONTROL.sub("", text).replace("<unconvertable>", " ")
 
 
 def _slack(text: str) -> str:
@@ -70,7 +70,7 @@ def _slack_prose(text: str) -> str:
 
 def _collapse(text: str) -> str:
     if "```" not in text:
-        return _SPACES.sub(" ", text).strip()
+        return " ".join(text.split())
     pieces = _CODE.split(text)
     for position, piece in enumerate(pieces):
         if piece.startswith("```"):

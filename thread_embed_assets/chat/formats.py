@@ -10,6 +10,7 @@ from typing import Literal
 from thread_embed_assets.chat.model import Message
 
 MENTION = re.compile(r"<@(p_[0-9a-f]{10})>")
+_MENTION_AND_SPACE = re.compile(rf" ?{MENTION.pattern}")
 _LEADING_MENTIONS = re.compile(r"^(?:<@p_[0-9a-f]{10}>[\s,:;]*)+")
 
 
@@ -57,8 +58,7 @@ class TextFormat:
 def _without_mentions(text: str) -> str:
     if "<@p_" not in text:
         return text
-    bare = MENTION.sub("", _LEADING_MENTIONS.sub("", text))
-    return " ".join(bare.split(" ")).replace("  ", " ").strip()
+    return _MENTION_AND_SPACE.sub("", _LEADING_MENTIONS.sub("", text)).strip()
 
 
 def _gap(previous: float | None, time: float | None) -> str:

@@ -8,6 +8,7 @@ window cut from a thread. Shingles never cross lines, so any cut of the same mes
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable
 
 import numpy as np
@@ -30,7 +31,7 @@ def shingles(text: str) -> list[int]:
     for line in text.lower().split("\n"):
         words = _WORD.findall(line)
         if len(words) >= SHINGLE_WORDS:
-            found.extend(hash(tuple(words[i : i + SHINGLE_WORDS])) for i in range(len(words) - SHINGLE_WORDS + 1))
+            found.extend(map(hash, zip(*(words[start:] for start in range(SHINGLE_WORDS)), strict=False)))
     return found
 
 
@@ -43,8 +44,10 @@ class HeldOutShingles:
     """The shingles of all held-out texts, sorted: 8 bytes each."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        pieces = [np.array(shingles(text), dtype=np.int64) for text in texts]
-        self._sorted: NDArray[np.int64] = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *pieces]))
+        found = array("q")
+        for text in texts:
+            found.extend(shingles(text))
+        self._sorted: NDArray[np.int64] = np.unique(np.frombuffer(found, dtype=np.int64))
 
     def __or__(self, other: HeldOutShingles) -> HeldOutShingles:
         """The shingles of both."""
@@ -77,7 +80,8 @@ class HeldOutShingles:
 
     def leaks_conversation(self, texts: list[str]) -> bool:
         """Whether half of a conversation, or nearly all of one of its messages, is held out."""
-        return self.containment("\n".join(texts)) >= CONVERSATION_THRESHOLD or any(map(self.is_near_copy, texts))
+        hits, total = self.hits("\n".join(texts))
+        return hits > 0 and (contained(hits, total) >= CONVERSATION_THRESHOLD or any(map(self.is_near_copy, texts)))
 
 
 def similarity(left: str, right: str) -> float:

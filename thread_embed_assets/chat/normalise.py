@@ -20,7 +20,7 @@ from thread_embed_assets.chat.people import Masker
 from thread_embed_assets.chat.read import StoredConversation, read_conversations
 from thread_embed_assets.chat.splits import Assignment
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.storage.atomic import temporary_beside
+from thread_embed_assets.storage.atomic import temporary_folder
 from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_table, write_tables
 
 FEWEST_MESSAGES = 3
@@ -119,8 +119,8 @@ def normalise(parsed: Iterable[Conversation], masker: Masker, plan: SplitPlan, p
         InputError: nothing was parsed, or nothing was left; the counts in the message say why.
     """
     filters = Filters(masker)
-    staging = temporary_beside(path)
-    try:
+    with temporary_folder(path) as folder:
+        staging = folder / "staged.duckdb"
         with write_tables(staging, _SCHEMAS) as writer:
             for conversation in parsed:
                 cleaned = filters(conversation)
@@ -133,8 +133,6 @@ def normalise(parsed: Iterable[Conversation], masker: Masker, plan: SplitPlan, p
             problem = f"no conversation is left after parsing and filters ({filters.counts or 'nothing was parsed'})"
             raise InputError(path, problem, "Check that the source's files and `format` in the catalogue belong together")
         return _split(staged, plan, filters.counts, path)
-    finally:
-        staging.unlink(missing_ok=True)
 
 
 def _write(writer: TableWriter, conversation: Conversation, language: str, score: float) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ PEOPLE = pa.schema([("person_id", pa.string()), ("name", pa.string())])
 _EVERYDAY_ZIPF = 4.0
 _SHORTEST_NAME = 3
 _MARKED = re.compile(r"<@([^<>|\s][^<>|]*)(?:\|[^<>]*)?>")
+_PERSON = re.compile(r"p_[0-9a-f]{10}")
 _TOKEN = re.compile(r"[\w\[\]\\`^{}|-]+")
 _EDGES = "-|`^_[]{}\\"
 _ADDRESS = re.compile(r"^[\s@]*([\w\[\]\\`^{}|-]+)\s*[:,]")
@@ -59,6 +61,14 @@ def is_everyday_word(name: str) -> bool:
     return bool(zipf_frequency(name.lower(), "en", wordlist="small") >= _EVERYDAY_ZIPF)
 
 
+@dataclass(frozen=True)
+class _Names:
+    """A roster made ready: case-folded tokens to names; first token to the names that are more than one token."""
+
+    tokens: dict[str, str]
+    phrases: dict[str, list[tuple[re.Pattern[str], str]]]
+
+
 class Masker:
     """Replaces names with the opaque ids of one source's people.
 
@@ -72,13 +82,14 @@ class Masker:
         self._source = source
         self._secret = secret
         self._aliases = dict(aliases)
+        self._targets = {alias.casefold(): name.casefold() for alias, name in aliases.items()}
         self._ids: dict[str, str] = {}
-        self._lookups: dict[frozenset[str], dict[str, str]] = {}
+        self._lookups: dict[frozenset[str], _Names] = {}
 
     def person(self, name: str) -> str:
         """The opaque id of an author, given by any of the person's names; upper and lower case are one."""
-        name = self._aliases.get(name, name)
         key = name.casefold()
+        key = self._targets.get(key, key)
         found = self._ids.get(key)
         if found is None:
             digest = hashlib.blake2b(f"{self._source}\0{key}".encode(), key=self._secret, digest_size=5)
@@ -99,42 +110,67 @@ class Masker:
         capitalised inside a sentence; an onlooker's name only where it addresses somebody.
         """
         if "<@" in text:
-            text = _MARKED.sub(lambda m: m[0] if m[1].startswith("p_") else f"<@{self.person(m[1])}>", text)
+            text = _MARKED.sub(lambda m: m[0] if _PERSON.fullmatch(m[1]) else f"<@{self.person(m[1])}>", text)
         if onlookers and (address := _ADDRESS.match(text)):
-            name = self._name_of(address[1], self._lookup(onlookers))
+            name = self._name_of(address[1], self._lookup(onlookers).tokens)
             if name is not None and not is_everyday_word(address[1]):
                 text = f"<@{self.person(name)}>{text[address.end(1) :]}"
-        lookup = self._lookup(roster)
-        if not lookup:
-            return text
-        for token in _TOKEN.findall(text):
-            if self._name_of(token, lookup) is not None:
-                return self._mask_names(text, lookup)
+        names = self._lookup(roster)
+        if names.phrases:
+            text = self._mask_phrases(text, names.phrases)
+        for token in _TOKEN.findall(text) if names.tokens else ():
+            if self._name_of(token, names.tokens) is not None:
+                return self._mask_tokens(text, names.tokens)
         return text
 
-    def _lookup(self, roster: frozenset[str]) -> dict[str, str]:
+    def _lookup(self, roster: frozenset[str]) -> _Names:
         found = self._lookups.get(roster)
         if found is None:
             if len(self._lookups) > 16:
                 self._lookups.clear()
-            names = [(name, name) for name in roster]
-            names += [(alias, name) for alias, name in self._aliases.items() if name in roster or alias in roster]
-            found = {name.casefold(): target for name, target in names if len(name) >= _SHORTEST_NAME}
-            self._lookups[roster] = found
+            found = self._lookups[roster] = self._prepare(roster)
         return found
+
+    def _prepare(self, roster: frozenset[str]) -> _Names:
+        aliases = (alias for alias, name in self._aliases.items() if alias in roster or name in roster)
+        ready = _Names({}, {})
+        for name in sorted({*roster, *aliases}, key=lambda name: (-len(name), name)):
+            first = _TOKEN.search(name)
+            if len(name) < _SHORTEST_NAME or first is None:
+                continue
+            if first[0] == name:
+                ready.tokens[name.casefold()] = name
+            else:
+                pattern = re.compile(re.escape(name[first.start() :]) + r"(?!\w)", re.IGNORECASE)
+                ready.phrases.setdefault(first[0].casefold(), []).append((pattern, name))
+        return ready
+
+    def _mask_phrases(self, text: str, phrases: Mapping[str, list[tuple[re.Pattern[str], str]]]) -> str:
+        """Replace names of more than one token, such as ``Ada Lowe`` or ``ada.lowe``, the longest first."""
+        pieces: list[str] = []
+        done = 0
+        for token in _TOKEN.finditer(text):
+            if token.start() < done:
+                continue
+            for pattern, name in phrases.get(token[0].casefold(), ()):
+                if found := pattern.match(text, token.start()):
+                    pieces += text[done : found.start()], f"<@{self.person(name)}>"
+                    done = found.end()
+                    break
+        return "".join([*pieces, text[done:]]).replace("@<@p_", "<@p_")
 
     @staticmethod
     def _name_of(token: str, lookup: Mapping[str, str]) -> str | None:
         folded = token.casefold()
         return lookup.get(folded) or lookup.get(folded.strip(_EDGES))
 
-    def _mask_names(self, text: str, lookup: Mapping[str, str]) -> str:
+    def _mask_tokens(self, text: str, lookup: Mapping[str, str]) -> str:
         address = _ADDRESS.match(text)
         addressed = address.start(1) if address else -1
 
         def replace(match: re.Match[str]) -> str:
             token, start = match[0], match.start()
-            if text[start - 2 : start] == "<@":
+            if text[start - 2 : start] == "<@" and _PERSON.fullmatch(token):
                 return token
             name = self._name_of(token, lookup)
             if name is None:

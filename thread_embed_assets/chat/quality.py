@@ -67,9 +67,16 @@ def speaker_names_gone(stored: Normalised, people: Path) -> Verdict:
             faults.append(f"a bare author in {conversation.id}")
         for message in conversation.messages:
             checked += 1
-            if not present.isdisjoint(_WORD.findall(message.text.casefold())):
+            if _names_in(message.text.casefold(), present):
                 faults.append(f"message {message.id}")
     return no_faults("messages that name a speaker", faults, checked)
+
+
+def _names_in(text: str, names: set[str]) -> bool:
+    if not names.isdisjoint(_WORD.findall(text)):
+        return True
+    phrases = (name for name in names if name in text and not _WORD.fullmatch(name))
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in phrases)
 
 
 def filter_rates(stored: Normalised, bounds: tuple[float, float]) -> Verdict:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import duckdb
 
 from thread_embed_assets.chat.model import Message
 from thread_embed_assets.storage.tables import TableHandle, connect_read_only
@@ -27,30 +30,41 @@ class StoredConversation:
     messages: list[Message]
 
 
-_QUERY = """
+# Two queries in one order: joined into one, each message would carry its conversation's eleven columns.
+_CONVERSATIONS = """
     SELECT c.conversation_id, c.source, c.platform, c.channel, c.truth, c.split,
            epoch(c.started_at) AS started, epoch(c.ended_at) AS ended,
-           c.language, c.language_score, c.origin,
-           m.message_id, m.person_id, m.text, epoch(m.sent_at) AS sent, m.parents
+           c.language, c.language_score, c.origin
+    FROM conversations c
+    {where}
+    ORDER BY c.channel, c.started_at, c.conversation_id
+"""
+_MESSAGES = """
+    SELECT m.conversation_id, m.message_id, m.person_id, m.text, epoch(m.sent_at) AS sent, m.parents
     FROM conversations c JOIN messages m USING (conversation_id)
     {where}
     ORDER BY c.channel, c.started_at, c.conversation_id, m.position
 """
+_BATCH_ROWS = 8_192
 
 
 def read_conversations(conversations: TableHandle, messages: TableHandle, where: str = "") -> Iterator[StoredConversation]:
     """Stream conversations by channel and start time; ``where`` is SQL over the columns of ``conversations`` (as ``c``)."""
-    current: StoredConversation | None = None
     with connect_read_only([conversations, messages]) as connection:
-        query = _QUERY.format(where=f"WHERE {where}" if where else "")
-        for batch in connection.sql(query).to_arrow_reader(8_192):
-            columns = [column.to_pylist() for column in batch.columns]
-            for row in zip(*columns, strict=True):
-                if current is None or current.id != row[0]:
-                    if current is not None:
-                        yield current
-                    current = StoredConversation(*row[:11], messages=[])  # type: ignore[misc]
-                message_id, person, text, sent, parents = row[11:]
-                current.messages.append(Message(message_id, person, text, sent, tuple(parents or ())))
-    if current is not None:
-        yield current
+        condition = f"WHERE {where}" if where else ""
+        heads = _rows(connection.cursor(), _CONVERSATIONS.format(where=condition))
+        current: StoredConversation | None = None
+        for conversation_id, message_id, person, text, sent, parents in _rows(connection, _MESSAGES.format(where=condition)):
+            if current is None or current.id != conversation_id:
+                if current is not None:
+                    yield current
+                head = next(head for head in heads if head[0] == conversation_id)
+                current = StoredConversation(*head, messages=[])
+            current.messages.append(Message(message_id, person, text, sent, tuple(parents or ())))
+        if current is not None:
+            yield current
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any, ...]]:
+    for batch in connection.sql(query).to_arrow_reader(_BATCH_ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

@@ -1,6 +1,6 @@
 """The state of blocking checks, read back: a run launched alone must not go on from data that a check has refused.
 
-``blocking=True`` stops what is downstream in the same run only, so a training run asks for itself.
+``blocking=True`` stops what is downstream in the same run only, so the runs that train, score and release ask for themselves.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ def not_passed(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey],
             state = "failed" if history else "has not run"
             found.append(f"{key.asset_key.to_user_string()}/{key.name} ({state})")
     return found
+
+
+def keys_of(checks: Iterable[dg.AssetChecksDefinition]) -> list[dg.AssetCheckKey]:
+    return [key for definition in checks for key in definition.check_keys]
 
 
 def require_passed(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], partition: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,11 @@ from thread_embed_assets.defs.automation import EVALUATE, PREPARE, REPORT, TRAIN
 from thread_embed_assets.defs.gates import not_passed
 from thread_embed_assets.defs.partitions import CATALOG, MIXES
 from thread_embed_assets.defs.resources import STORED
+from thread_embed_assets.storage.atomic import process_lives
 from thread_embed_assets.storage.layout import Layout
+
+_HOST_TAG = "thread_embed/host"
+_PROCESS_TAG = "thread_embed/process"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +54,8 @@ def run_graph(sources: Sequence[str], mix: str, profile: str) -> int:
     began = time.monotonic()
     training = {"ops": {"stage1_checkpoint": {"config": {"profile": profile}}}}
     with dg.DagsterInstance.get() as instance:
+        instance.event_log_storage.set_concurrency_slots("gpu", 1)
+        close_killed_runs(instance)
         runner = _Runner(instance, defs())
         steps: list[tuple[str, str | None, list[str], dict[str, Any]]] = []
         steps += [("prepare", source, runner.missing(PREPARE, source), {}) for source in sources]
@@ -70,6 +77,16 @@ def run_graph(sources: Sequence[str], mix: str, profile: str) -> int:
     return 0
 
 
+def close_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs whose process on this machine is gone as failed, and give back their slot of the gpu pool."""
+    unfinished = dg.RunsFilter(tags={_HOST_TAG: socket.gethostname()}, statuses=[dg.DagsterRunStatus.STARTED])
+    for run in instance.get_runs(unfinished):
+        if not process_lives(int(run.tags[_PROCESS_TAG])):
+            print(f"closing run {run.run_id}: its process was killed", flush=True)
+            instance.report_run_failed(run, "the process that ran it was killed")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
 class _Runner:
     def __init__(self, instance: dg.DagsterInstance, definitions: dg.Definitions) -> None:
         self._instance = instance
@@ -82,6 +99,7 @@ class _Runner:
             partition_key=partition,
             asset_selection=[dg.AssetKey(name) for name in assets],
             run_config={**config, "loggers": {"console": {"config": {"log_level": "INFO"}}}},
+            tags={_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(os.getpid())},
             raise_on_error=False,
         )
         failed = [
@@ -123,8 +141,13 @@ class _Runner:
 def _closing_words(sources: Sequence[str], seconds: float) -> None:
     layout = Layout.from_environment()
     board = read_leaderboard(layout)
-    for line in _lines(terminal_table(board), layout, sources[0], seconds):
+    for line in _lines(terminal_table(board), layout, _searched(sources), seconds):
         print(line)
+
+
+def _searched(sources: Sequence[str]) -> str:
+    """The source of the example search: a team's own history, where there is one."""
+    return next((name for name in sources if CATALOG[name].workspace), sources[0])
 
 
 def _lines(table: str, layout: Layout, source: str, seconds: float) -> Iterator[str]:

@@ -27,11 +27,12 @@ def remove_abandoned(target: Path) -> None:
     """Delete what killed processes left behind for ``target``; a living process keeps its own."""
     for path in target.parent.glob(f".{target.name}.*.part*"):
         match = _TEMPORARY.match(path.name.removesuffix(".wal"))
-        if match and match["target"] == target.name and not _alive(int(match["pid"])):
+        if match and match["target"] == target.name and not process_lives(int(match["pid"])):
             _delete(path)
 
 
-def _alive(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
+    """Whether this machine runs a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -69,18 +70,25 @@ def atomic_file(target: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that replaces ``target`` when the block succeeds."""
+    with temporary_folder(target) as part:
+        yield part
+        if target.exists():
+            old = temporary_beside(target)
+            target.replace(old)
+            part.replace(target)
+            _delete(old)
+        else:
+            part.replace(target)
+
+
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` that is gone after the block; a killed process's goes with the next."""
     with readable_disk_errors(target):
         part = temporary_beside(target)
         part.mkdir()
         try:
             yield part
-            if target.exists():
-                old = temporary_beside(target)
-                target.replace(old)
-                part.replace(target)
-                _delete(old)
-            else:
-                part.replace(target)
         finally:
             _delete(part)
 
@@ -94,8 +102,7 @@ def readable_disk_errors(target: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(target) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            remedy = "Give this user write permission there, or set THREAD_EMBED_ROOT to another folder"
-            raise InputError(target, "the folder cannot be written", remedy) from error
+            raise not_writable(target) from error
         raise
 
 
@@ -105,6 +112,11 @@ def disk_full(target: Path) -> InputError:
         "the disk is full, so nothing was replaced and the last good data is still there",
         "Free space on that file system, or set THREAD_EMBED_ROOT to a folder on another one, and run again",
     )
+
+
+def not_writable(target: Path) -> InputError:
+    remedy = "Give this user write permission there, or set THREAD_EMBED_ROOT to another folder"
+    return InputError(target, "the folder cannot be written", remedy)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -6,8 +6,10 @@ written side by side and a reader never sees half a table.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +20,17 @@ import duckdb
 import pyarrow as pa
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.storage.atomic import disk_full, readable_disk_errors, remove_abandoned, temporary_beside
+from thread_embed_assets.storage.atomic import (
+    disk_full,
+    not_writable,
+    readable_disk_errors,
+    remove_abandoned,
+    temporary_beside,
+)
 
 BATCH_ROWS = 8_192
 _META = "stored_tables"
+_REMEDY = "Materialise the asset that writes it again"
 
 
 @dataclass(frozen=True)
@@ -129,9 +138,11 @@ def write_tables(path: Path, schemas: Mapping[str, pa.Schema], memory_limit: str
                 yield writer
                 writer.finish()
             part.replace(path)
-        except (duckdb.IOException, duckdb.FatalException) as error:
-            if "no space" in str(error).lower() or "disk full" in str(error).lower():
+        except duckdb.Error as error:  # DuckDB gives no errno, and wraps a full disk in several of its classes
+            if os.strerror(errno.ENOSPC) in str(error):
                 raise disk_full(path) from error
+            if part.name in str(error) and any(os.strerror(n) in str(error) for n in (errno.EACCES, errno.EROFS)):
+                raise not_writable(path) from error
             raise
         finally:
             part.unlink(missing_ok=True)
@@ -145,27 +156,33 @@ def open_table(path: Path, table: str) -> TableHandle:
     Raises:
         InputError: there is no such file, it is damaged, or it was not written by :func:`write_tables`.
     """
-    remedy = "Materialise the asset that writes it again"
     if not path.exists():
-        raise InputError(path, "there is no such table yet", remedy)
+        raise InputError(path, "there is no such table yet", _REMEDY)
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             query = f"SELECT rows, fingerprint, counts FROM {_META} WHERE name = ?"
             found = connection.execute(query, [table]).fetchall()
             if not found:
-                raise InputError(path, f"the file holds no table {table!r}", remedy)
+                raise InputError(path, f"the file holds no table {table!r}", _REMEDY)
             schema = connection.sql(f'SELECT * FROM "{table}" LIMIT 0').to_arrow_table().schema
     except duckdb.Error as error:
-        problem = f"the file cannot be read as DuckDB ({str(error).splitlines()[0]})"
-        raise InputError(path, problem, f"Delete it. {remedy}") from error
+        raise _damaged(path, error) from error
     rows, fingerprint, counts = found[0]
     return TableHandle(path, table, int(rows), str(fingerprint), schema, json.loads(counts))
 
 
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(path, f"the file cannot be read as DuckDB ({str(error).splitlines()[0]})", f"Delete it. {_REMEDY}")
+
+
 @contextmanager
 def connect_read_only(handles: Sequence[TableHandle]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB in which every table name is one view over the handles that carry it."""
-    with duckdb.connect(":memory:") as connection:
+    """An in-memory DuckDB in which every table name is one view over the handles that carry it.
+
+    Raises:
+        InputError: one of the files is gone or damaged, be it found only while its rows are read.
+    """
+    with _readable_damage([h.path for h in handles]), duckdb.connect(":memory:") as connection:
         connection.execute("SET threads=1; SET memory_limit='1GB'; SET TimeZone='UTC'")
         parts: dict[str, list[str]] = {}
         for number, path in enumerate(dict.fromkeys(h.path for h in handles)):
@@ -176,3 +193,15 @@ def connect_read_only(handles: Sequence[TableHandle]) -> Iterator[duckdb.DuckDBP
         for name, selects in parts.items():
             connection.execute(f'CREATE VIEW "{name}" AS {" UNION ALL BY NAME ".join(selects)}')
         yield connection
+
+
+@contextmanager
+def _readable_damage(paths: Sequence[Path]) -> Iterator[None]:
+    """DuckDB names the file in most such errors; in a wrong checksum it does not."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as error:
+        named = [path for path in paths if str(path) in str(error)]
+        if named or (paths and "Corrupt database file" in str(error)):
+            raise _damaged((named or list(paths))[0], error) from error
+        raise

@@ -14,7 +14,8 @@ ENTRY: dict[str, Any] = {
     "title": "A team's export",
     "platform": "slack",
     "format": "slack_export",
-    "origin": {"kind": "folder", "path": "export"},
+    "origin": {"kind": "package", "path": "export"},
+    "sha256": "0" * 64,
     "revision": "1",
     "licence": "none",
     "redistribute": False,
@@ -59,7 +60,7 @@ def test_the_shipped_catalogue_is_valid_and_every_format_has_a_parser() -> None:
         ),
         ({"sha256": "abc"}, "field 'sha256'", "match"),
         ({"truth": "time_gap"}, "field '(entry)'", "never become benchmark truth"),
-        ({"origin": {"kind": "package", "path": "sample"}}, "field '(entry)'", "sha256 is required"),
+        ({"sha256": None}, "field '(entry)'", "sha256 is required"),
     ],
 )
 def test_an_error_names_the_entry_and_the_field(tmp_path: Path, change: dict[str, Any], place: str, problem: str) -> None:
@@ -97,3 +98,13 @@ def test_what_is_not_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     path.write_text("sources:\n  team: {title: 'open\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"(?s)not valid YAML.*line 2"):
         load_catalog(path)
+
+
+def test_five_lines_declare_a_teams_own_export(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(
+        "sources:\n  our_team:\n    title: Ours\n    platform: slack\n    format: slack_export\n"
+        "    origin: {kind: folder, path: exports/ours.zip}\n"
+    )
+    ours = load_catalog(path)["our_team"]
+    assert (ours.workspace, ours.redistribute, ours.licence, ours.split.by) == (True, False, "internal", "channel_time")

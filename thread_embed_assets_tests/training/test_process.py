@@ -21,6 +21,7 @@ from thread_embed_assets.training.data import PairInput
 from thread_embed_assets.training.devices import DeviceChoice
 from thread_embed_assets.training.job import Job
 from thread_embed_assets.training.stage import train_stage
+from thread_embed_assets.training.trainer import Progress
 
 COMMAND = [sys.executable, "-m", "thread_embed_assets.defs.training.process"]
 
@@ -63,15 +64,12 @@ def test_a_killed_process_goes_on_and_ends_as_if_it_had_never_been_killed(
     assert process.wait(30) == -signal.SIGKILL
     assert latest_checkpoint(layout, "all", "stage1") is None
 
-    process = _start(job, tmp_path)
-    _, log = process.communicate(timeout=60)
-    assert process.returncode == 0, log
-    resumed = latest_checkpoint(layout, "all", "stage1")
-    assert resumed is not None and verify(resumed) == []
+    steps: list[Progress] = []
+    resumed = job.run(steps.append)
+    assert verify(resumed) == []
     start = resumed.manifest["resumed_from_step"]
     assert 0 < start < resumed.manifest["steps"]
-    assert f"step {start + 1}/{resumed.manifest['steps']}  loss" in log
-    assert f"step {start}/" not in log
+    assert [progress.step for progress in steps] == list(range(start + 1, resumed.manifest["steps"] + 1))
 
     whole = train_stage(long, inputs, Layout(tmp_path / "other"), "all", DeviceChoice("cpu", "fp32", "test"))
     assert whole.fingerprint == resumed.fingerprint

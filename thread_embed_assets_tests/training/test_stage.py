@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -49,6 +50,11 @@ def two_epochs(config: StageConfig) -> StageConfig:
 @pytest.fixture(scope="module")
 def whole(two_epochs: StageConfig, inputs: list[PairInput], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return train_stage(two_epochs, inputs, Layout(tmp_path_factory.mktemp("whole")), "all", CPU)
+
+
+@pytest.fixture(scope="module")
+def one_epoch(config: StageConfig, inputs: list[PairInput], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return train_stage(config, inputs, Layout(tmp_path_factory.mktemp("one_epoch")), "all", CPU)
 
 
 def _layout(checkpoint: Checkpoint) -> Layout:
@@ -179,9 +185,12 @@ def test_a_manifest_of_another_configuration_is_an_error(
         train_stage(other, inputs, Layout(tmp_path), "all", CPU)
 
 
-def test_a_damaged_model_is_trained_again(config: StageConfig, inputs: list[PairInput], tmp_path: Path) -> None:
-    first = train_stage(config, inputs, Layout(tmp_path), "all", CPU)
-    expected = _weights(first)
+def test_a_damaged_model_is_trained_again(
+    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    expected = _weights(one_epoch)
+    copy = shutil.copytree(one_epoch.folder, Layout(tmp_path).checkpoints("all", "stage1") / one_epoch.fingerprint)
+    first = replace(one_epoch, folder=copy)
     (first.model / "model.safetensors").write_bytes(b"damaged")
     assert "does not load" in verify(first)[0]
     again = train_stage(config, inputs, Layout(tmp_path), "all", CPU)
@@ -262,10 +271,9 @@ def test_weights_that_are_not_finite_are_never_saved(
 
 
 def test_a_full_disk_names_the_place_and_the_last_good_checkpoint_stays(
-    config: StageConfig, inputs: list[PairInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout = Layout(tmp_path)
-    good = train_stage(config, inputs, layout, "all", CPU)
+    layout = _layout(one_epoch)
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -274,7 +282,7 @@ def test_a_full_disk_names_the_place_and_the_last_good_checkpoint_stays(
     with pytest.raises(InputError, match=r"models/checkpoints.*disk is full.*Free space"):
         train_stage(config.model_copy(update={"seed": 2}), inputs, layout, "all", CPU)
     latest = latest_checkpoint(layout, "all", "stage1")
-    assert latest is not None and latest.fingerprint == good.fingerprint
+    assert latest is not None and latest.fingerprint == one_epoch.fingerprint
     assert verify(latest) == []
 
 
@@ -298,10 +306,10 @@ def test_averaging_lies_between_the_two_models(tiny_model: Path) -> None:
 
 
 def test_base_weight_moves_the_result_towards_the_base(
-    config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
+    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
 ) -> None:
     base = SentenceTransformer(str(tiny_model), device="cpu").state_dict()
-    tuned = _weights(train_stage(config, inputs, Layout(tmp_path), "all", CPU))
+    tuned = _weights(one_epoch)
     half = _weights(train_stage(config.model_copy(update={"base_weight": 0.5}), inputs, Layout(tmp_path), "all", CPU))
     for name, value in half.items():
         if value.is_floating_point():

@@ -9,9 +9,13 @@ from thread_embed_assets.benchmark.evaluate import evaluate_source
 from thread_embed_assets.benchmark.report import terminal_table, write_leaderboard
 from thread_embed_assets.benchmark.tasks import build_tasks
 from thread_embed_assets.chat.normalise import Normalised
+from thread_embed_assets.defs.benchmark.checks import result_checks, task_checks
+from thread_embed_assets.defs.conversations.checks import conversation_checks
+from thread_embed_assets.defs.gates import keys_of, require_passed
 from thread_embed_assets.defs.metadata import OWNERS, counts_table, picture
 from thread_embed_assets.defs.partitions import CATALOG, mixes_scored_on, sources
 from thread_embed_assets.defs.resources import STAGE1, LayoutResource, many
+from thread_embed_assets.defs.training.checks import checkpoint_checks
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.sources.fetch import RawDataset
 from thread_embed_assets.sources.summaries import read_summaries
@@ -69,6 +73,9 @@ def benchmark_results(
     if not checkpoints:
         problem = f"none of the mixes {', '.join(found)} has a checkpoint"
         raise InputError(f"source {source!r}", problem, "Materialise stage1_checkpoint of one of them")
+    require_passed(context.instance, keys_of([*conversation_checks, *task_checks]), source)
+    for mix in checkpoints:
+        require_passed(context.instance, keys_of(checkpoint_checks), mix)
     base = reference_model(MINILM)
     if isinstance(base, str):
         raise InputError("the base model", base, "Install this project's dependencies: one of them carries it")
@@ -100,6 +107,8 @@ def leaderboard(
     """
     if not benchmark_results:
         raise InputError("leaderboard", "no source has results yet", "Materialise benchmark_results of a source")
+    for source in benchmark_results:
+        require_passed(context.instance, keys_of(result_checks), source)
     board = write_leaderboard(list(benchmark_results.values()), layout.layout())
     context.log.info("\n%s", terminal_table(board))
     return dg.MaterializeResult(

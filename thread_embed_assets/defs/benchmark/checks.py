@@ -26,11 +26,10 @@ _query_not_in_its_document.__doc__ = quality.query_not_in_its_document.__doc__
 _held_out_only.__doc__ = quality.held_out_only.__doc__
 _metrics_in_range.__doc__ = quality.metrics_in_range.__doc__
 
-benchmark_checks = [
-    *blocking_checks(
-        "benchmark_tasks",
-        sources,
-        {"query_not_in_its_document": _query_not_in_its_document, "held_out_only": _held_out_only},
-    ),
-    *blocking_checks("benchmark_results", sources, {"metrics_in_range": _metrics_in_range}),
-]
+task_checks = blocking_checks(
+    "benchmark_tasks",
+    sources,
+    {"query_not_in_its_document": _query_not_in_its_document, "held_out_only": _held_out_only},
+)
+result_checks = blocking_checks("benchmark_results", sources, {"metrics_in_range": _metrics_in_range})
+benchmark_checks = [*task_checks, *result_checks]

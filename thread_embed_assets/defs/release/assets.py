@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from thread_embed_assets.defs.gates import require_passed
+from thread_embed_assets.defs.gates import keys_of, require_passed
 from thread_embed_assets.defs.metadata import OWNERS
 from thread_embed_assets.defs.partitions import MIXES
 from thread_embed_assets.defs.resources import STAGE1, LayoutResource
@@ -43,7 +43,7 @@ def model_package(
     else:
         problem = f"no checkpoint of {config.mix or 'any mix'}"
         raise InputError("model_package", problem, "Materialise stage1_checkpoint first")
-    require_passed(context.instance, [key for checks in checkpoint_checks for key in checks.check_keys], mix)
+    require_passed(context.instance, keys_of(checkpoint_checks), mix)
     folder = publish(checkpoint.model, place, checkpoint.manifest)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(checkpoint.fingerprint),

@@ -10,11 +10,12 @@ from dagster._core.errors import DagsterPipesExecutionError
 from pydantic import Field
 
 from thread_embed_assets.defs.conversations.checks import conversation_checks
-from thread_embed_assets.defs.gates import require_passed
+from thread_embed_assets.defs.gates import keys_of, require_passed
 from thread_embed_assets.defs.metadata import OWNERS, counts_table, picture
 from thread_embed_assets.defs.pairs.checks import hard_negative_checks, pair_checks
 from thread_embed_assets.defs.partitions import mixes, source_to_mixes
 from thread_embed_assets.defs.resources import STAGE1, GpuResource, LayoutResource, many
+from thread_embed_assets.errors import InputError
 from thread_embed_assets.pairs.schema import Strategy
 from thread_embed_assets.storage.tables import TableHandle
 from thread_embed_assets.training.checkpoint import Checkpoint, open_checkpoint
@@ -29,8 +30,7 @@ _KILLED = re.compile(r"code (?:-\d+|137|143)$")  # by a signal: memory ran out, 
 _GATING = {"conversations", "thread_pairs", "temporal_pairs", "hard_negatives"}
 _GATES = [
     key
-    for checks in (*conversation_checks, *pair_checks, *hard_negative_checks)
-    for key in checks.check_keys
+    for key in keys_of([*conversation_checks, *pair_checks, *hard_negative_checks])
     if key.asset_key.path[-1] in _GATING
 ]
 
@@ -75,17 +75,20 @@ def stage1_checkpoint(
     data, configuration and versions.
     """
     mix = context.partition_key
-    for source in thread_pairs.keys() | temporal_pairs.keys():
-        require_passed(context.instance, _GATES, source)
+    try:
+        for source in sorted(thread_pairs.keys() | temporal_pairs.keys()):
+            require_passed(context.instance, _GATES, source)
+        stage = stage_config(config.profile, **{"stage": STAGE1, **config.overrides})
+    except InputError as error:  # which no retry mends
+        raise dg.Failure(str(error), allow_retries=False) from error
     tables = {Strategy.THREAD: thread_pairs, Strategy.TEMPORAL: temporal_pairs}
     inputs = [
         PairInput(strategy, source, pairs, hard_negatives.get(source))
         for strategy, by_source in tables.items()
         for source, pairs in by_source.items()
     ]
-    stage = stage_config(config.profile, **{"stage": STAGE1, **config.overrides})
     place = layout.layout()
-    job_file = place.checkpoints(mix, STAGE1) / f"job-{context.run_id}.json"
+    job_file = place.checkpoints(mix, STAGE1) / f"job-{context.run.run_id}.json"
     Job.of(stage, inputs, place, mix, gpu.device).save(job_file)
     try:
         run = pipes.run(

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+import yaml
+
+from thread_embed_assets.defs.partitions import mixes, sources
+from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
+from thread_embed_assets_tests.defs.runs import definitions
+
+SOURCES = "sources"
+MIXES = "mixes"
+PAIR_CHECKS = {"non_empty", "schema", "unique_ids", "window_sizes", "anchor_without_positive", "no_held_out_text"}
+
+# asset: (group, partitions, upstream assets, blocking checks)
+GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
+    "raw_dataset": ("raw", SOURCES, set(), set()),
+    "conversations": (
+        "conversations",
+        SOURCES,
+        {"raw_dataset"},
+        {"non_empty", "schema", "unique_ids", "language_share", "speaker_names_gone", "filter_rates"},
+    ),
+    "thread_pairs": ("pairs", SOURCES, {"conversations"}, PAIR_CHECKS),
+    "response_pairs": ("pairs", SOURCES, {"conversations"}, PAIR_CHECKS),
+    "temporal_pairs": ("pairs", SOURCES, {"conversations"}, PAIR_CHECKS),
+    "hard_negatives": (
+        "pairs",
+        SOURCES,
+        {"thread_pairs", "response_pairs", "temporal_pairs"},
+        {"schema", "negatives_from_elsewhere"},
+    ),
+    "stage1_checkpoint": (
+        "training",
+        MIXES,
+        {"thread_pairs", "temporal_pairs", "hard_negatives"},
+        {"loads_and_is_finite"},
+    ),
+    "benchmark_tasks": (
+        "benchmark",
+        SOURCES,
+        {"raw_dataset", "conversations"},
+        {"query_not_in_its_document", "held_out_only"},
+    ),
+    "benchmark_results": ("benchmark", SOURCES, {"benchmark_tasks", "stage1_checkpoint"}, {"metrics_in_range"}),
+    "leaderboard": ("benchmark", None, {"benchmark_results"}, set()),
+    "model_package": ("release", None, {"stage1_checkpoint", "leaderboard"}, set()),
+}
+
+JOBS = {
+    "prepare": {
+        "raw_dataset",
+        "conversations",
+        "thread_pairs",
+        "response_pairs",
+        "temporal_pairs",
+        "hard_negatives",
+        "benchmark_tasks",
+    },
+    "train": {"stage1_checkpoint"},
+    "evaluate": {"benchmark_results"},
+    "report": {"leaderboard", "model_package"},
+}
+
+
+def _partitions(definition: dg.PartitionsDefinition[str] | None) -> str | None:
+    return None if definition is None else {sources: SOURCES, mixes: MIXES}.get(definition, f"unknown: {definition}")
+
+
+def test_the_definitions_validate() -> None:
+    dg.Definitions.validate_loadable(definitions())
+
+
+def test_the_graph_is_the_declared_one() -> None:
+    graph = definitions().resolve_asset_graph()
+    found = {}
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        checks = {check.name for check in graph.get_check_keys_for_assets({key})}
+        parents = {parent.path[-1] for parent in node.parent_keys}
+        found[key.path[-1]] = (node.group_name, _partitions(node.partitions_def), parents, checks)
+    drift = [
+        f"{name}: declared {GRAPH.get(name, 'nothing')}, found {found.get(name, 'nothing')}"
+        for name in sorted(GRAPH.keys() | found.keys())
+        if GRAPH.get(name) != found.get(name)
+    ]
+    assert not drift, "the graph is another than this test declares:\n" + "\n".join(drift)
+
+
+def test_every_check_blocks_and_follows_its_assets_partition() -> None:
+    graph = definitions().resolve_asset_graph()
+    keys = graph.asset_check_keys
+    assert len(keys) == sum(len(checks) for *_, checks in GRAPH.values())
+    for key in keys:
+        node = graph.get(key)
+        assert node.blocking, key
+        assert node.partitions_def == graph.get(key.asset_key).partitions_def, key
+        assert node.description, f"{key} does not say what it looks at"
+
+
+def test_every_asset_is_described_owned_and_versioned() -> None:
+    graph = definitions().resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.description and node.owners and node.kinds and node.code_version, key
+
+
+def test_the_jobs_hold_the_declared_assets() -> None:
+    repository = definitions().get_repository_def()
+    found = {
+        name: {key.path[-1] for key in repository.get_job(name).asset_layer.executable_asset_keys}
+        for name in repository.job_names
+        if not name.startswith("__")
+    }
+    assert found == JOBS
+    assert sorted(asset for names in JOBS.values() for asset in names) == sorted(GRAPH), "each asset is in one job"
+
+
+def test_training_waits_for_the_gpu_and_is_tried_three_times() -> None:
+    key = dg.AssetKey("stage1_checkpoint")
+    op = next(a for a in definitions().assets or () if isinstance(a, dg.AssetsDefinition) and key in a.keys).op
+    assert op.pool == "gpu"
+    assert op.retry_policy is not None and op.retry_policy.max_retries == 2
+
+
+def test_the_workspace_file_names_the_code_location(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ROOT_VARIABLE, raising=False)
+    root = Layout.from_environment().root
+    [entry] = yaml.safe_load((root / "workspace.yaml").read_text(encoding="utf-8"))["load_from"]
+    assert entry["python_module"]["module_name"] == "thread_embed_assets.definitions"
+    home = yaml.safe_load((root / "data" / "dagster_home" / "dagster.yaml").read_text(encoding="utf-8"))
+    assert home["telemetry"] == {"enabled": False} and home["nux"] == {"enabled": False}
+    assert home["run_monitoring"]["enabled"] and "pools" in home["concurrency"]
