@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,9 +29,16 @@ class TextFormat:
     mention: Literal["drop", "speaker"] = "drop"
     time: bool = False
 
+    def renderer(self, messages: Sequence[Message]) -> Callable[[Sequence[int]], str]:
+        """:meth:`render` for many windows of the same messages, each given by the positions of its messages."""
+        if self._plain:
+            lines = [_without_mentions(m.text) for m in messages]
+            return lambda window: "\n".join([lines[i] for i in window])
+        return lambda window: self.render([messages[i] for i in window])
+
     def render(self, messages: Sequence[Message]) -> str:
         """The messages as one text, a line each; the same people in another window get other numbers."""
-        if not (self.speaker or self.time) and self.mention == "drop":
+        if self._plain:
             return "\n".join(_without_mentions(m.text) for m in messages)
         numbers: dict[str, int] = {}
 
@@ -53,6 +60,11 @@ class TextFormat:
                 text = MENTION.sub(lambda found: "@" + number(found[1]), message.text)
             lines.append(head + text)
         return "\n".join(lines)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether a message is written the same in every window."""
+        return not (self.speaker or self.time) and self.mention == "drop"
 
 
 def _without_mentions(text: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,16 @@ MESSAGE_THRESHOLD = 0.8
 CONVERSATION_THRESHOLD = 0.5
 
 _WORD = re.compile(r"\w+")
-_LABEL = re.compile(r"(?:^|(?<=\n))(?:\[\+\d+[dhm]\] )?(?:speaker_\d+: )?|@speaker_\d+|<@p_[0-9a-f]{10}>")
+_LABEL = re.compile(r"(?:^|(?<=\n))(?:\[\+\d+[dhm]\] )?(?:speaker_\d+: )?|@speaker_\d+")
+_MENTION = re.compile(r"<@p_[0-9a-f]{10}>")
 
 
 def shingles(text: str) -> list[int]:
     """64-bit hashes of the word 5-grams of each line, without speaker and time labels and mentions."""
-    if "speaker_" in text or "[+" in text or "<@p_" in text:
+    if "speaker_" in text or "[+" in text:
         text = _LABEL.sub("", text)
+    if "<@p_" in text:
+        text = _MENTION.sub("", text)
     found: list[int] = []
     for line in text.lower().split("\n"):
         words = _WORD.findall(line)
@@ -41,31 +45,52 @@ def contained(hits: int, total: int) -> float:
 
 
 class HeldOutShingles:
-    """The shingles of all held-out texts, sorted: 8 bytes each."""
+    """The shingles of all held-out texts, sorted: 8 bytes each, which is what held-out text costs in memory."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        found = array("q")
+        self._added = array("q")
+        self._sorted: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.add(texts)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Hold these texts out, too."""
         for text in texts:
-            found.extend(shingles(text))
-        self._sorted: NDArray[np.int64] = np.unique(np.frombuffer(found, dtype=np.int64))
+            self._added.extend(shingles(text))
+
+    def _known(self) -> NDArray[np.int64]:
+        if self._added:
+            self._sorted = _sorted_once(self._sorted, np.frombuffer(self._added, dtype=np.int64))
+            self._added = array("q")
+        return self._sorted
 
     def __or__(self, other: HeldOutShingles) -> HeldOutShingles:
         """The shingles of both."""
         union = HeldOutShingles(())
-        union._sorted = np.union1d(self._sorted, other._sorted)
+        union._sorted = _sorted_once(self._known(), other._known())
         return union
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return len(self._known())
 
     def hits(self, text: str) -> tuple[int, int]:
         """How many of the text's shingles are held out, and how many it has."""
-        found = shingles(text)
-        if not found or not len(self._sorted):
-            return 0, len(found)
-        wanted = np.array(found, dtype=np.int64)
-        places = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        return int(np.count_nonzero(self._sorted[places] == wanted)), len(found)
+        return self.hits_of_each([text])[0]
+
+    def hits_of_each(self, texts: Sequence[str]) -> list[tuple[int, int]]:
+        """:meth:`hits` of several texts, looked up together, which is several times faster."""
+        wanted = array("q")
+        ends = [0]
+        for text in texts:
+            wanted.extend(shingles(text))
+            ends.append(len(wanted))
+        known = self._known()
+        if wanted and len(known):
+            hashes = np.frombuffer(wanted, dtype=np.int64)
+            found = known.take(known.searchsorted(hashes), mode="clip") == hashes
+            if found.any():
+                before = [0, *found.cumsum().tolist()]
+                return [(before[end] - before[start], end - start) for start, end in pairwise(ends)]
+        return [(0, end - start) for start, end in pairwise(ends)]
 
     def containment(self, text: str) -> float:
         """Share of the text's shingles that are held out, in [0, 1]; 0 for a text of fewer than 4 shingles.
@@ -80,11 +105,28 @@ class HeldOutShingles:
 
     def leaks_conversation(self, texts: list[str]) -> bool:
         """Whether half of a conversation, or nearly all of one of its messages, is held out."""
-        hits, total = self.hits("\n".join(texts))
-        return hits > 0 and (contained(hits, total) >= CONVERSATION_THRESHOLD or any(map(self.is_near_copy, texts)))
+        counts = self.hits_of_each(texts)
+        whole = contained(sum(hits for hits, _ in counts), sum(total for _, total in counts))
+        return whole >= CONVERSATION_THRESHOLD or any(contained(*count) >= MESSAGE_THRESHOLD for count in counts)
+
+
+def _sorted_once(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Both, sorted, each number once; np.unique hashes first, which takes several times as long."""
+    both = np.sort(np.concatenate([left, right]))
+    return both[np.diff(both, prepend=~both[:1]) != 0]
 
 
 def similarity(left: str, right: str) -> float:
     """Jaccard similarity of the two texts' word sets, in [0, 1]; for telling near-copies among negatives."""
-    a, b = set(_WORD.findall(left.lower())), set(_WORD.findall(right.lower()))
-    return len(a & b) / len(a | b) if a or b else 1.0
+    return overlap(word_set(left), word_set(right))
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The text's words in lower case, to compare one text with several."""
+    return frozenset(_WORD.findall(text.lower()))
+
+
+def overlap(left: frozenset[str], right: frozenset[str]) -> float:
+    """Jaccard similarity of two word sets, in [0, 1]."""
+    shared = len(left & right)
+    return shared / (len(left) + len(right) - shared) if left or right else 1.0

@@ -27,6 +27,7 @@ _MARKED = re.compile(r"<@([^<>|\s][^<>|]*)(?:\|[^<>]*)?>")
 _PERSON = re.compile(r"p_[0-9a-f]{10}")
 _TOKEN = re.compile(r"[\w\[\]\\`^{}|-]+")
 _EDGES = "-|`^_[]{}\\"
+_MOST_REMEMBERED = 20_000
 _ADDRESS = re.compile(r"^[\s@]*([\w\[\]\\`^{}|-]+)\s*[:,]")
 
 
@@ -61,11 +62,30 @@ def is_everyday_word(name: str) -> bool:
     return bool(zipf_frequency(name.lower(), "en", wordlist="small") >= _EVERYDAY_ZIPF)
 
 
+class _Tokens(dict[str, str | None]):
+    """A token, as it is written, to the name of the roster it stands for, if any; looked up once, then remembered.
+
+    Attributes:
+        folded: the roster's case-folded names of one token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folded: dict[str, str] = {}
+
+    def __missing__(self, token: str) -> str | None:
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        folded = token.casefold()
+        name = self[token] = self.folded.get(folded) or self.folded.get(folded.strip(_EDGES))
+        return name
+
+
 @dataclass(frozen=True)
 class _Names:
-    """A roster made ready: case-folded tokens to names; first token to the names that are more than one token."""
+    """A roster made ready: the names of one token, and first token to the names of more than one."""
 
-    tokens: dict[str, str]
+    tokens: _Tokens
     phrases: dict[str, list[tuple[re.Pattern[str], str]]]
 
 
@@ -112,15 +132,14 @@ class Masker:
         if "<@" in text:
             text = _MARKED.sub(lambda m: m[0] if _PERSON.fullmatch(m[1]) else f"<@{self.person(m[1])}>", text)
         if onlookers and (address := _ADDRESS.match(text)):
-            name = self._name_of(address[1], self._lookup(onlookers).tokens)
+            name = self._lookup(onlookers).tokens[address[1]]
             if name is not None and not is_everyday_word(address[1]):
                 text = f"<@{self.person(name)}>{text[address.end(1) :]}"
         names = self._lookup(roster)
-        if names.phrases:
+        if not names.phrases.keys().isdisjoint(map(str.casefold, _TOKEN.findall(text))):
             text = self._mask_phrases(text, names.phrases)
-        for token in _TOKEN.findall(text) if names.tokens else ():
-            if self._name_of(token, names.tokens) is not None:
-                return self._mask_tokens(text, names.tokens)
+        if any(map(names.tokens.__getitem__, _TOKEN.findall(text))):
+            text = self._mask_tokens(text, names.tokens)
         return text
 
     def _lookup(self, roster: frozenset[str]) -> _Names:
@@ -133,13 +152,13 @@ class Masker:
 
     def _prepare(self, roster: frozenset[str]) -> _Names:
         aliases = (alias for alias, name in self._aliases.items() if alias in roster or name in roster)
-        ready = _Names({}, {})
+        ready = _Names(_Tokens(), {})
         for name in sorted({*roster, *aliases}, key=lambda name: (-len(name), name)):
             first = _TOKEN.search(name)
             if len(name) < _SHORTEST_NAME or first is None:
                 continue
             if first[0] == name:
-                ready.tokens[name.casefold()] = name
+                ready.tokens.folded[name.casefold()] = name
             else:
                 pattern = re.compile(re.escape(name[first.start() :]) + r"(?!\w)", re.IGNORECASE)
                 ready.phrases.setdefault(first[0].casefold(), []).append((pattern, name))
@@ -159,27 +178,23 @@ class Masker:
                     break
         return "".join([*pieces, text[done:]]).replace("@<@p_", "<@p_")
 
-    @staticmethod
-    def _name_of(token: str, lookup: Mapping[str, str]) -> str | None:
-        folded = token.casefold()
-        return lookup.get(folded) or lookup.get(folded.strip(_EDGES))
-
-    def _mask_tokens(self, text: str, lookup: Mapping[str, str]) -> str:
+    def _mask_tokens(self, text: str, names: _Tokens) -> str:
         address = _ADDRESS.match(text)
         addressed = address.start(1) if address else -1
 
         def replace(match: re.Match[str]) -> str:
-            token, start = match[0], match.start()
-            if text[start - 2 : start] == "<@" and _PERSON.fullmatch(token):
-                return token
-            name = self._name_of(token, lookup)
+            token = match[0]
+            name = names[token]
             if name is None:
+                return token
+            start = match.start()
+            if text[start - 2 : start] == "<@" and _PERSON.fullmatch(token):
                 return token
             if is_everyday_word(token) and start != addressed:
                 inside = text[:start].rstrip()[-1:] not in ("", ".", "!", "?", ":")
                 if not (inside and token[:1].isupper() and token[1:].islower()):
                     return token
-            core = token if token.casefold() in lookup else token.strip(_EDGES)
+            core = token if token.casefold() in names.folded else token.strip(_EDGES)
             return token.replace(core, f"<@{self.person(name)}>", 1)
 
         return _TOKEN.sub(replace, text).replace("@<@p_", "<@p_")

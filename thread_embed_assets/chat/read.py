@@ -59,10 +59,18 @@ def read_conversations(conversations: TableHandle, messages: TableHandle, where:
                 if current is not None:
                     yield current
                 head = next(head for head in heads if head[0] == conversation_id)
-                current = StoredConversation(*head, messages=[])
+                current = StoredConversation(*head, [])
             current.messages.append(Message(message_id, person, text, sent, tuple(parents or ())))
         if current is not None:
             yield current
+
+
+def read_texts(conversations: TableHandle, messages: TableHandle, where: str) -> Iterator[str]:
+    """Stream the texts of all messages of the conversations that ``where`` selects, in no particular order."""
+    query = f"SELECT m.text FROM conversations c JOIN messages m USING (conversation_id) WHERE {where}"
+    with connect_read_only([conversations, messages]) as connection:
+        for (text,) in _rows(connection, query):
+            yield text
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[tuple[Any, ...]]:

@@ -58,7 +58,7 @@ def run_graph(sources: Sequence[str], mix: str, profile: str) -> int:
         close_killed_runs(instance)
         runner = _Runner(instance, defs())
         steps: list[tuple[str, str | None, list[str], dict[str, Any]]] = []
-        steps += [("prepare", source, runner.missing(PREPARE, source), {}) for source in sources]
+        steps += [("prepare", source, runner.missing(_prepared(source), source), {}) for source in sources]
         steps += [("train", mix, list(TRAIN), training)]
         steps += [("evaluate", source, list(EVALUATE), {}) for source in sources if "benchmark" in CATALOG[source].roles]
         steps += [("report", None, list(REPORT), {})]
@@ -85,6 +85,10 @@ def close_killed_runs(instance: dg.DagsterInstance) -> None:
             print(f"closing run {run.run_id}: its process was killed", flush=True)
             instance.report_run_failed(run, "the process that ran it was killed")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _prepared(source: str) -> list[str]:
+    return [name for name in PREPARE if name != "benchmark_tasks" or "benchmark" in CATALOG[source].roles]
 
 
 class _Runner:

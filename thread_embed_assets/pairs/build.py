@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
-from thread_embed_assets.chat.near_copies import MESSAGE_THRESHOLD, HeldOutShingles, contained, similarity
-from thread_embed_assets.chat.read import StoredConversation, read_conversations
+from thread_embed_assets.chat.near_copies import MESSAGE_THRESHOLD, HeldOutShingles, contained, overlap, word_set
+from thread_embed_assets.chat.read import StoredConversation, read_conversations, read_texts
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.pairs import response, temporal, thread
 from thread_embed_assets.pairs.candidates import WINDOW_SIZES, Make
@@ -60,6 +60,7 @@ class _Window:
     conversation: str
     end: float | None
     text: str
+    words: frozenset[str]
 
 
 class _ChannelMemory:
@@ -77,8 +78,8 @@ class _ChannelMemory:
     def add(self, window: _Window) -> None:
         self._windows.append(window)
 
-    def draw(self, conversation: StoredConversation, positive: str, draw: Random) -> _Window | None:
-        """A window of another conversation, an hour or more away, that is no near-copy of the positive."""
+    def draw(self, conversation: StoredConversation, positive: frozenset[str], draw: Random) -> _Window | None:
+        """A window of another conversation, an hour or more away, that is no near-copy of the positive (its words)."""
         for _ in range(_TRIES if self._windows else 0):
             window = self._windows[int(draw.random() * len(self._windows))]
             if window.conversation == conversation.id:
@@ -86,7 +87,7 @@ class _ChannelMemory:
             near = None not in (window.end, conversation.start) and (
                 conversation.start - window.end < ANOTHER_TIME_SECONDS  # type: ignore[operator]
             )
-            if not near and similarity(window.text, positive) < NEAR_COPY_SIMILARITY:
+            if not near and overlap(window.words, positive) < NEAR_COPY_SIMILARITY:
                 return window
         return None
 
@@ -98,10 +99,8 @@ def build_pairs(
 
     Every draw comes from a hash of (strategy, source, conversation id), so the same rows come out in any order of work.
     """
-    held_out = {
-        "train": HeldOutShingles(_texts(conversations, messages, "c.split <> 'train'")),
-        "dev": HeldOutShingles(_texts(conversations, messages, "c.split = 'test'")),
-    }
+    test = HeldOutShingles(read_texts(conversations, messages, "c.split = 'test'"))
+    held_out = {"train": test | HeldOutShingles(read_texts(conversations, messages, "c.split = 'dev'")), "dev": test}
     memory = _ChannelMemory()
     with write_tables(path, {"pairs": PAIRS}) as writer:
         for conversation in read_conversations(conversations, messages, "c.split <> 'test'"):
@@ -112,10 +111,6 @@ def build_pairs(
     handle = open_table(path, "pairs")
     logger.info("%s pairs of %s: %d rows, %s", strategy, source, handle.rows, dict(handle.counts))
     return handle
-
-
-def _texts(conversations: TableHandle, messages: TableHandle, where: str) -> Iterator[str]:
-    return (m.text for c in read_conversations(conversations, messages, where) for m in c.messages)
 
 
 def _pairs_of(
@@ -130,18 +125,19 @@ def _pairs_of(
     source = conversation.source
     draw = Random(seed(strategy, source, conversation.id))
     label = seed(source, conversation.id) >> 1
-    render = FORMATS[options.text_format].render
-    hits = [held_out.hits(m.text) for m in messages] if len(held_out) else []
+    render = FORMATS[options.text_format].renderer(messages)
+    hits = held_out.hits_of_each([m.text for m in messages]) if len(held_out) else []
+    any_hits = any(count for count, _ in hits)
     fresh: list[_Window] = []
 
     def copied(positions: Sequence[int]) -> bool:
-        if not hits:
+        if not any_hits:
             return False
         return contained(sum(hits[i][0] for i in positions), sum(hits[i][1] for i in positions)) >= MESSAGE_THRESHOLD
 
     for number, candidate in enumerate(STRATEGIES[strategy](conversation, options.window_sizes, draw)):
-        anchor = render([messages[i] for i in candidate.anchor])
-        positive = render([messages[i] for i in candidate.positive])
+        anchor = render(candidate.anchor)
+        positive = render(candidate.positive)
         if not anchor or not positive or anchor in positive or positive in anchor:
             writer.count("dropped_one_contains_the_other")
             continue
@@ -150,8 +146,9 @@ def _pairs_of(
             continue
         negative = None
         if strategy in WITH_CHANNEL_NEGATIVE:
-            negative = memory.draw(conversation, positive, draw)
-            fresh.append(_Window(conversation.id, conversation.end, positive))
+            said = word_set(positive)
+            negative = memory.draw(conversation, said, draw)
+            fresh.append(_Window(conversation.id, conversation.end, positive, said))
             writer.count("with_negative", negative is not None)
         before, after = messages[candidate.anchor[-1]].time, messages[candidate.positive[0]].time
         writer.count(f"{conversation.split}_pairs")

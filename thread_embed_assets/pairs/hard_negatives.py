@@ -135,11 +135,15 @@ class _Bm25:
         self._tokenize = bm25s.tokenize
         self._size = len(documents)
         tokens = bm25s.tokenize([d.text for d in documents], stopwords="en", show_progress=False)
-        self._index = bm25s.BM25()
-        self._index.index(tokens, show_progress=False)
+        self._index = bm25s.BM25() if any(tokens.ids) else None  # documents of stop words alone cannot be indexed
+        if self._index is not None:
+            self._index.index(tokens, show_progress=False)
 
     def top(self, queries: list[str], count: int) -> Iterator[list[tuple[int, float]]]:
         """For each query up to ``count`` (document number, score), best first, scores above 0 only."""
+        if self._index is None:
+            yield from ([] for _ in queries)
+            return
         tokens = self._tokenize(queries, stopwords="en", show_progress=False, return_ids=False)
         found, scores = self._index.retrieve(tokens, k=min(count, self._size), show_progress=False)
         for numbers, values in zip(found, scores, strict=True):

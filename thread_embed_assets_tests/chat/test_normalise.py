@@ -68,7 +68,7 @@ def test_what_is_good_is_kept_whole(tmp_path: Path) -> None:
     [
         (sentences(2, "few"), "dropped_too_few_messages"),
         ([*sentences(2, "few"), ":tada:"], "dropped_too_few_messages"),
-        (SHORT[:2] + ["so so"] + SHORT[3:], "dropped_mostly_short_messages"),
+        ([*SHORT[:2], "so so", *SHORT[3:]], "dropped_mostly_short_messages"),
         (GERMAN, "dropped_not_english"),
         (sentences(4, 1), "dropped_duplicate"),
     ],

@@ -29,9 +29,7 @@ PROFILE_VARIABLE = "THREAD_EMBED_PROFILE"
 _KILLED = re.compile(r"code (?:-\d+|137|143)$")  # by a signal: memory ran out, or a spot machine went away
 _GATING = {"conversations", "thread_pairs", "temporal_pairs", "hard_negatives"}
 _GATES = [
-    key
-    for key in keys_of([*conversation_checks, *pair_checks, *hard_negative_checks])
-    if key.asset_key.path[-1] in _GATING
+    key for key in keys_of([*conversation_checks, *pair_checks, *hard_negative_checks]) if key.asset_key.path[-1] in _GATING
 ]
 
 

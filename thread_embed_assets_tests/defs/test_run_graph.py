@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from thread_embed_assets.defs import run_graph as command
+from thread_embed_assets.defs.automation import PREPARE
+from thread_embed_assets.defs.resources import STORED
+from thread_embed_assets.defs.run_graph import _Runner, main, run_graph
+from thread_embed_assets_tests.defs.conftest import PROFILE, SOURCE, Finished, Workspace
+from thread_embed_assets_tests.defs.export import write_export
+from thread_embed_assets_tests.defs.runs import check, content, definitions, materialization, plant, run
+
+
+def _runner(instance: dg.DagsterInstance, given: dg.Definitions | None = None) -> _Runner:
+    return _Runner(instance, given or definitions())
+
+
+def test_the_whole_graph_runs_and_says_where_its_fruits_lie(finished: Finished) -> None:
+    lines = finished.output.splitlines()
+    assert lines[0] == f"[1/4] prepare {SOURCE}: {', '.join(PREPARE)}"
+    assert f"[2/4] train {SOURCE}: stage1_checkpoint" in lines and f"[3/4] evaluate {SOURCE}: benchmark_results" in lines
+    assert any(line.startswith(f"ThreadEmbed-{SOURCE} ") for line in lines)
+    layout = finished.workspace.layout
+    assert f"model:        {layout.promoted_model}" in lines and (layout.promoted_model / "README.md").exists()
+    assert f"leaderboard:  {layout.benchmark / 'leaderboard.md'}" in lines
+    assert any(line.startswith("search: ") and SOURCE in line for line in lines)
+
+
+def test_a_second_call_keeps_what_is_current(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(workspace.layout.data / "pairs")
+    assert run_graph([SOURCE], SOURCE, PROFILE) == 0
+    assert f"[1/4] prepare {SOURCE}: is there already" in capfd.readouterr().out
+    assert content(workspace.layout.data / "pairs") == before
+    with dg.DagsterInstance.get() as instance:
+        trained = materialization(instance, "stage1_checkpoint", SOURCE)
+    assert trained.metadata["reused"].value is True
+
+
+def test_nothing_is_missing_after_a_whole_run(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    assert _runner(instance).missing(PREPARE, SOURCE) == []
+    assert _runner(instance).missing(PREPARE, "irc_disentangle") == list(PREPARE)
+
+
+@pytest.mark.parametrize("name", ["conversations", "hard_negatives"])
+def test_a_deleted_file_is_missing_with_all_that_comes_after(
+    name: str, workspace: Workspace, instance: dg.DagsterInstance
+) -> None:
+    STORED[name].path(workspace.layout, SOURCE).unlink()
+    assert _runner(instance).missing(PREPARE, SOURCE) == list(PREPARE[PREPARE.index(name) :])
+
+
+def test_what_was_made_from_older_input_is_missing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    write_export(workspace.export, seed=2)
+    assert run(instance, ["raw_dataset"], SOURCE).success
+    assert _runner(instance).missing(PREPARE, SOURCE) == list(PREPARE[1:])
+
+
+def test_what_was_made_by_older_code_is_missing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    def newer(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.replace_attributes(code_version="2") if spec.key.path[-1] == "response_pairs" else spec
+
+    changed = definitions().map_asset_specs(func=newer)
+    assert _runner(instance, changed).missing(PREPARE, SOURCE) == list(PREPARE[PREPARE.index("response_pairs") :])
+
+
+def test_what_a_check_refused_is_missing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    plant(workspace.layout.pairs("thread", SOURCE), "UPDATE pairs SET split = 'test'")
+    assert not check(instance, "thread_pairs", "no_held_out_text", SOURCE).passed
+    assert _runner(instance).missing(PREPARE, SOURCE)[0] == "thread_pairs"
+
+
+def test_it_stops_at_a_check_that_fails_and_says_why(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from thread_embed_assets.defs.conversations import assets
+
+    original = assets.build_conversations
+
+    def spoiled(*arguments: object) -> object:
+        built = original(*arguments)  # type: ignore[arg-type]
+        plant(workspace.layout.conversations(SOURCE), "INSERT INTO messages SELECT * FROM messages LIMIT 1")
+        return built
+
+    monkeypatch.setattr(assets, "build_conversations", spoiled)
+    workspace.layout.conversations(SOURCE).unlink()
+    pairs = content(workspace.layout.data / "pairs")
+    assert run_graph([SOURCE], SOURCE, PROFILE) == 1
+    printed = capfd.readouterr().out
+    assert "  check failed: conversations/unique_ids: duplicate message_id: 1 of" in printed
+    assert f"[1/4] prepare {SOURCE}: failed; the lines above say why" in printed
+    assert "[2/4]" not in printed
+    assert content(workspace.layout.data / "pairs") == pairs, "the last good pairs stay"
+
+
+def test_it_stops_at_an_error_and_prints_its_reason(workspace: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+    manifest = workspace.layout.raw(SOURCE) / "manifest.json"
+    manifest.write_text("{}", encoding="utf-8")
+    workspace.layout.conversations(SOURCE).unlink()
+    assert run_graph([SOURCE], SOURCE, PROFILE) == 1
+    printed = capfd.readouterr()
+    assert f"{manifest}: the manifest is damaged" in printed.err
+    assert "failed; the lines above say why" in printed.out and "[2/4]" not in printed.out
+
+
+def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, str | None, tuple[str, ...]]] = []
+
+    def ran(runner: _Runner, job: str, partition: str | None, assets: list[str], config: object) -> bool:
+        steps.append((job, partition, tuple(assets)))
+        return True
+
+    source = command.CATALOG[SOURCE]
+    monkeypatch.setitem(command.CATALOG, SOURCE, source.model_copy(update={"roles": frozenset({"train"})}))
+    monkeypatch.setattr(_Runner, "run", ran)
+    STORED["raw_dataset"].path(workspace.layout, SOURCE).rename(workspace.folder / "elsewhere")
+    assert run_graph([SOURCE], SOURCE, PROFILE) == 0
+    prepared = tuple(name for name in PREPARE if name != "benchmark_tasks")
+    assert [(job, partition) for job, partition, _ in steps] == [("prepare", SOURCE), ("train", SOURCE), ("report", None)]
+    assert steps[0][2] == prepared, "benchmark_tasks refuses a source that is not for the benchmark"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sources", "irc_disentangel", "--mix", "all"], "unknown source 'irc_disentangel'; the catalogue has sample_"),
+        (["--sources", SOURCE, "--mix", "without_telex"], "invalid choice: 'without_telex'"),
+        (["--sources", SOURCE], "required: --mix"),
+        (["--mix", "all"], "required: --sources"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_it_wants_an_instance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with pytest.raises(SystemExit):
+        main(["--sources", SOURCE, "--mix", SOURCE])
+    assert "DAGSTER_HOME is not set; `make demo`" in capsys.readouterr().err
+
+
+def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    called: list[object] = []
+    monkeypatch.setattr(command, "run_graph", lambda *given: called.extend(given) or 7)
+    assert main(["--sources", f"{SOURCE},topical_chat", "--mix", "all"]) == 7
+    assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], "all", "quick"])
