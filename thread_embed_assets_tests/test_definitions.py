@@ -64,7 +64,8 @@ JOBS = {
 
 
 def _partitions(definition: dg.PartitionsDefinition[str] | None) -> str | None:
-    return None if definition is None else {sources: SOURCES, mixes: MIXES}.get(definition, f"unknown: {definition}")
+    known: dict[dg.PartitionsDefinition[str], str] = {sources: SOURCES, mixes: MIXES}
+    return None if definition is None else known.get(definition, f"unknown: {definition}")
 
 
 def test_the_definitions_validate() -> None:

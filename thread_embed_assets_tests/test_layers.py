@@ -13,7 +13,7 @@ import thread_embed_assets
 PACKAGE = Path(thread_embed_assets.__file__).parent
 GROUND = ("storage", "errors", "verdict")
 LAYERS = ("chat", "sources", "pairs", "training", "benchmark", "release", "defs", "definitions")
-RANK = {name: 0 for name in GROUND} | {name: rank for rank, name in enumerate(LAYERS, 1)}
+RANK = dict.fromkeys(GROUND, 0) | {name: rank for rank, name in enumerate(LAYERS, 1)}
 COMMAND = Path("defs", "run_graph.py")  # runs the definitions from above; nothing imports it
 HEAVY = ("torch", "transformers", "datasets", "sentence_transformers", "matplotlib")
 

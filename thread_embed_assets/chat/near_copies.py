@@ -113,7 +113,8 @@ class HeldOutShingles:
 def _sorted_once(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
     """Both, sorted, each number once; np.unique hashes first, which takes several times as long."""
     both = np.sort(np.concatenate([left, right]))
-    return both[np.diff(both, prepend=~both[:1]) != 0]
+    once: NDArray[np.int64] = both[np.diff(both, prepend=~both[:1]) != 0]
+    return once
 
 
 def similarity(left: str, right: str) -> float:

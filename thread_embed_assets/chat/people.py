@@ -136,9 +136,11 @@ class Masker:
             if name is not None and not is_everyday_word(address[1]):
                 text = f"<@{self.person(name)}>{text[address.end(1) :]}"
         names = self._lookup(roster)
-        if not names.phrases.keys().isdisjoint(map(str.casefold, _TOKEN.findall(text))):
+        tokens = _TOKEN.findall(text)
+        if names.phrases and not names.phrases.keys().isdisjoint(map(str.casefold, tokens)):
             text = self._mask_phrases(text, names.phrases)
-        if any(map(names.tokens.__getitem__, _TOKEN.findall(text))):
+            tokens = _TOKEN.findall(text)
+        if any(map(names.tokens.__getitem__, tokens)):
             text = self._mask_tokens(text, names.tokens)
         return text
 

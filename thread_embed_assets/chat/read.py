@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -27,7 +27,7 @@ class StoredConversation:
     language: str
     language_score: float
     origin: str
-    messages: list[Message]
+    messages: list[Message] = field(default_factory=list)
 
 
 # Two queries in one order: joined into one, each message would carry its conversation's eleven columns.
@@ -59,7 +59,7 @@ def read_conversations(conversations: TableHandle, messages: TableHandle, where:
                 if current is not None:
                     yield current
                 head = next(head for head in heads if head[0] == conversation_id)
-                current = StoredConversation(*head, [])
+                current = StoredConversation(*head)
             current.messages.append(Message(message_id, person, text, sent, tuple(parents or ())))
         if current is not None:
             yield current

@@ -1,6 +1,6 @@
 """The state of blocking checks, read back: a run launched alone must not go on from data that a check has refused.
 
-``blocking=True`` stops what is downstream in the same run only, so the runs that train, score and release ask for themselves.
+``blocking=True`` stops what is downstream in the same run only, so runs that train, score and release ask for themselves.
 """
 
 from __future__ import annotations

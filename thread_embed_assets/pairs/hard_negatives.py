@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from thread_embed_assets.chat.near_copies import similarity
+from thread_embed_assets.chat.near_copies import overlap, word_set
 from thread_embed_assets.pairs.build import NEAR_COPY_SIMILARITY
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES
 from thread_embed_assets.storage.fingerprint import seed
@@ -110,11 +110,13 @@ def _keep(
     writer: TableWriter,
 ) -> None:
     rank = 0
+    own = word_set(row["positive"]), word_set(row["anchor"])
     for document, score in candidates:
         if document.conversation == row["conversation_id"]:
             writer.count(f"{kind}_rejected_same_conversation")
             continue
-        if max(similarity(document.text, row["positive"]), similarity(document.text, row["anchor"])) >= NEAR_COPY_SIMILARITY:
+        said = word_set(document.text)
+        if any(overlap(said, words) >= NEAR_COPY_SIMILARITY for words in own):
             writer.count(f"{kind}_rejected_near_copy")
             continue
         rank += 1

@@ -97,7 +97,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Fini
 
 
 @pytest.fixture
-def workspace(finished: Finished, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+def workspace(finished: Finished, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A copy of the finished workspace, to spoil at will; the code location points at it."""
     copy = Workspace(tmp_path / "workspace")
     shutil.copytree(finished.workspace.folder, copy.folder)

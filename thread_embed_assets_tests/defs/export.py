@@ -14,15 +14,25 @@ from thread_embed_assets.sources.catalog import Source
 PEOPLE = {"U1": "Quillona Vestrup", "U2": "Tibbold Sarnow", "U3": "Ondrake Pellwyn", "U4": "Maristel Duvoy"}
 CHANNELS = ("garden", "workshop")
 MARCH = 1_741_000_000
-_NOUNS = (
-    "ladder shovel greenhouse lantern barrel kettle pump fence rope basket wheel bench bucket window carpet engine "
-    "cupboard mirror candle blanket hammer orchard bridge curtain pillow saddle teapot anchor compass helmet"
-).split()
-_VERBS = "breaks leaks rattles works squeaks freezes wobbles stops shines bends melts floats sticks cracks turns".split()
+_WORDS = """
+ladder shovel greenhouse lantern barrel kettle pump fence rope basket wheel bench bucket window carpet engine
+cupboard mirror candle blanket hammer orchard bridge curtain pillow saddle teapot anchor compass helmet
+breaks leaks rattles works squeaks freezes wobbles stops shines bends melts floats sticks cracks turns
+"""
+_NOUNS, _VERBS = _WORDS.split()[:30], _WORDS.split()[30:]
 _TIMES = (
-    "again today|after lunch|since monday|every morning|when it rains|before the meeting|all night long|"
-    "for no reason|as usual|most of the time|near the door|on the second floor"
-).split("|")
+    "again today",
+    "after lunch",
+    "since monday",
+    "every morning",
+    "when it rains",
+    "all night long",
+    "for no reason",
+    "as usual",
+    "most of the time",
+    "near the door",
+    "on the second floor",
+)
 
 
 def _sentence(draw: Random, topic: list[str], asks: bool) -> str:

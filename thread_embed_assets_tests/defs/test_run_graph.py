@@ -6,10 +6,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.defs import run_graph as command
 from thread_embed_assets.defs.automation import PREPARE
+from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets.defs.resources import STORED
 from thread_embed_assets.defs.run_graph import _Runner, main, run_graph
+from thread_embed_assets.sources.catalog import Source
+from thread_embed_assets.sources.conversations import build_conversations
+from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets_tests.defs.conftest import PROFILE, SOURCE, Finished, Workspace
 from thread_embed_assets_tests.defs.export import write_export
 from thread_embed_assets_tests.defs.runs import check, content, definitions, materialization, plant, run
@@ -30,9 +35,7 @@ def test_the_whole_graph_runs_and_says_where_its_fruits_lie(finished: Finished) 
     assert any(line.startswith("search: ") and SOURCE in line for line in lines)
 
 
-def test_a_second_call_keeps_what_is_current(
-    workspace: Workspace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_call_keeps_what_is_current(workspace: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
     before = content(workspace.layout.data / "pairs")
     assert run_graph([SOURCE], SOURCE, PROFILE) == 0
     assert f"[1/4] prepare {SOURCE}: is there already" in capfd.readouterr().out
@@ -78,16 +81,12 @@ def test_what_a_check_refused_is_missing(workspace: Workspace, instance: dg.Dags
 def test_it_stops_at_a_check_that_fails_and_says_why(
     workspace: Workspace, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from thread_embed_assets.defs.conversations import assets
-
-    original = assets.build_conversations
-
-    def spoiled(*arguments: object) -> object:
-        built = original(*arguments)  # type: ignore[arg-type]
+    def spoiled(source: Source, layout: Layout) -> Normalised:
+        built = build_conversations(source, layout)
         plant(workspace.layout.conversations(SOURCE), "INSERT INTO messages SELECT * FROM messages LIMIT 1")
         return built
 
-    monkeypatch.setattr(assets, "build_conversations", spoiled)
+    monkeypatch.setattr("thread_embed_assets.defs.conversations.assets.build_conversations", spoiled)
     workspace.layout.conversations(SOURCE).unlink()
     pairs = content(workspace.layout.data / "pairs")
     assert run_graph([SOURCE], SOURCE, PROFILE) == 1
@@ -117,8 +116,8 @@ def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
         steps.append((job, partition, tuple(assets)))
         return True
 
-    source = command.CATALOG[SOURCE]
-    monkeypatch.setitem(command.CATALOG, SOURCE, source.model_copy(update={"roles": frozenset({"train"})}))
+    source = CATALOG[SOURCE]
+    monkeypatch.setitem(CATALOG, SOURCE, source.model_copy(update={"roles": frozenset({"train"})}))
     monkeypatch.setattr(_Runner, "run", ran)
     STORED["raw_dataset"].path(workspace.layout, SOURCE).rename(workspace.folder / "elsewhere")
     assert run_graph([SOURCE], SOURCE, PROFILE) == 0
@@ -155,6 +154,11 @@ def test_it_wants_an_instance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     called: list[object] = []
-    monkeypatch.setattr(command, "run_graph", lambda *given: called.extend(given) or 7)
+
+    def graph(*given: object) -> int:
+        called.extend(given)
+        return 7
+
+    monkeypatch.setattr(command, "run_graph", graph)
     assert main(["--sources", f"{SOURCE},topical_chat", "--mix", "all"]) == 7
     assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], "all", "quick"])

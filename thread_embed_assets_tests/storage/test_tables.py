@@ -94,6 +94,8 @@ def test_the_fingerprint_tells_other_content(tmp_path: Path) -> None:
         [],
         [*ROWS, ROWS[0]],
         [*ROWS, ROWS[0], ROWS[0]],
+        [ROWS[0], ROWS[0], ROWS[2]],
+        [ROWS[1], ROWS[1], ROWS[2]],
         swapped,
         [("A", *ROWS[0][1:]), *ROWS[1:]],
         [ROWS[0], ("b", 2, NOON, []), ROWS[2]],

@@ -29,7 +29,7 @@ class FakePipes(dg.PipesSubprocessClient):
         self.commands: list[Sequence[str]] = []
         self.jobs: list[Job] = []
 
-    def run(self, *, command: Sequence[str], extras: Mapping[str, Any], **_: Any) -> Any:
+    def run(self, *, command: Sequence[str], extras: Mapping[str, Any], **_: Any) -> Any:  # type: ignore[override]
         self.commands.append(command)
         self.jobs.append(Job.load(Path(extras["job"])))
         return _Completed(self.messages)

@@ -52,7 +52,7 @@ class _KillOnce(threading.Thread):
         self.killed = 0
 
     def run(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             for mark in self.runs.glob("*/trainer/checkpoint-*/whole.json"):
                 self.killed = int((mark.parents[2] / ".lock").read_text(encoding="ascii"))
@@ -66,7 +66,7 @@ def test_a_killed_training_process_goes_on_from_its_last_checkpoint_in_the_same_
 ) -> None:
     earlier = latest_checkpoint(workspace.layout, SOURCE, STAGE1)
     assert earlier is not None
-    overrides = {"epochs": 10, "save_every": 20, "dev_pairs": 0}
+    overrides = {"epochs": 5, "save_every": 10, "dev_pairs": 0}
     config = {"ops": {"stage1_checkpoint": {"config": {"profile": PROFILE, "overrides": overrides}}}}
     killer = _KillOnce(workspace.layout.checkpoints(SOURCE, STAGE1))
     killer.start()
@@ -78,7 +78,7 @@ def test_a_killed_training_process_goes_on_from_its_last_checkpoint_in_the_same_
     checkpoint = latest_checkpoint(workspace.layout, SOURCE, STAGE1)
     assert checkpoint is not None and checkpoint.fingerprint != earlier.fingerprint and verify(checkpoint) == []
     start, steps = checkpoint.manifest["resumed_from_step"], checkpoint.manifest["steps"]
-    assert 0 < start < steps and start % 20 == 0
+    assert 0 < start < steps and start % 10 == 0
     lines = log(instance, result.run_id)
     assert sum(line.startswith(f"step 1/{steps} ") for line in lines) == 1, "it began only once"
     assert any(line.startswith(f"going on from {checkpoint.folder}/trainer/checkpoint-{start}") for line in lines)
