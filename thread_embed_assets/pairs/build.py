@@ -51,8 +51,8 @@ class PairOptions:
     def __post_init__(self) -> None:
         if self.text_format not in FORMATS:
             raise InputError("text_format", f"unknown format {self.text_format!r}", f"Choose one of {', '.join(FORMATS)}")
-        if not self.window_sizes or sorted(set(self.window_sizes)) != list(self.window_sizes) or self.window_sizes[0] < 2:
-            raise InputError("window_sizes", f"not ascending sizes of 2 or more: {self.window_sizes}", "Try 3,4,5,6,7,8")
+        if not self.window_sizes or list(self.window_sizes) != [s for s in WINDOW_SIZES if s in self.window_sizes]:
+            raise InputError("window_sizes", f"not ascending sizes of 3 to 8: {self.window_sizes}", "Try 3,4,5,6,7,8")
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -124,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     find.add_argument("--top", type=int, default=5, help="threads to print (default: 5)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # loading a small model needs no progress bar
     layout = Layout.from_environment()
     try:
         folder = model_for_search(layout, options.model)

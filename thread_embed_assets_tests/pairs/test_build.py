@@ -134,7 +134,7 @@ def test_the_format_and_the_sizes_are_options(tmp_path: Path) -> None:
 def test_wrong_options_are_told() -> None:
     with pytest.raises(InputError, match=r"unknown format 'fancy'.*Choose one of plain, speakers"):
         PairOptions(text_format="fancy")
-    for sizes in ((), (4, 3), (3, 3), (1, 2)):
+    for sizes in ((), (4, 3), (3, 3), (1, 2), (3, 9)):
         with pytest.raises(InputError, match="ascending sizes"):
             PairOptions(window_sizes=sizes)
 
