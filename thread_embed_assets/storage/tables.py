@@ -10,6 +10,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -183,7 +185,9 @@ def connect_read_only(handles: Sequence[TableHandle]) -> Iterator[duckdb.DuckDBP
         InputError: one of the files is gone or damaged, be it found only while its rows are read.
     """
     with _readable_damage([h.path for h in handles]), duckdb.connect(":memory:") as connection:
-        connection.execute("SET threads=1; SET memory_limit='1GB'; SET TimeZone='UTC'")
+        # DuckDB's default is one folder for all processes that run in the same place.
+        spill = Path(tempfile.gettempdir()) / f"thread-embed-{os.getpid()}-{secrets.token_hex(4)}"
+        connection.execute(f"SET threads=1; SET memory_limit='1GB'; SET TimeZone='UTC'; SET temp_directory='{spill}'")
         parts: dict[str, list[str]] = {}
         for number, path in enumerate(dict.fromkeys(h.path for h in handles)):
             quoted = str(path).replace("'", "''")
