@@ -19,6 +19,7 @@ real: $(INSTALLED)  ## the same graph on IRC, Slack and Topical-Chat (and the sa
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources $(REAL),sample_workspace --mix all --profile quick
 
 ui: $(INSTALLED)  ## the Dagster UI on the instance of demo and real, at http://127.0.0.1:3000
+	$(BIN)/dagster instance concurrency set gpu 1
 	$(BIN)/dg dev --host 127.0.0.1 --port $${PORT:-3000}
 
 test: $(INSTALLED)

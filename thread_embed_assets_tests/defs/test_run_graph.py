@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -11,7 +15,7 @@ from thread_embed_assets.defs import run_graph as command
 from thread_embed_assets.defs.automation import PREPARE
 from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets.defs.resources import STORED
-from thread_embed_assets.defs.run_graph import _Runner, main, run_graph
+from thread_embed_assets.defs.run_graph import _HOST_TAG, _PROCESS_TAG, _Runner, close_killed_runs, main, run_graph
 from thread_embed_assets.sources.catalog import Source
 from thread_embed_assets.sources.conversations import build_conversations
 from thread_embed_assets.storage.layout import Layout
@@ -162,3 +166,30 @@ def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(command, "run_graph", graph)
     assert main(["--sources", f"{SOURCE},topical_chat", "--mix", "all"]) == 7
     assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], "all", "quick"])
+
+
+@dg.job(name="train")
+def _nothing() -> None: ...
+
+
+def test_a_killed_run_is_closed_and_its_gpu_slot_is_free_again() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with dg.DagsterInstance.ephemeral() as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("gpu", 1)
+
+        def started(process: int) -> str:
+            made = instance.create_run_for_job(
+                _nothing,
+                tags={_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(process)},
+                status=dg.DagsterRunStatus.STARTED,
+            )
+            return made.run_id
+
+        killed, living = started(gone.pid), started(os.getpid())
+        assert storage.claim_concurrency_slot("gpu", killed, "stage1_checkpoint").is_claimed
+        close_killed_runs(instance)
+        assert instance.get_run_by_id(killed).status is dg.DagsterRunStatus.FAILURE
+        assert instance.get_run_by_id(living).status is dg.DagsterRunStatus.STARTED
+        assert storage.claim_concurrency_slot("gpu", living, "stage1_checkpoint").is_claimed
