@@ -14,7 +14,7 @@ class Truth(StrEnum):
     ANNOTATED = "annotated"
     EXPLICIT = "explicit"
     PREDICTED = "predicted"
-    TIME_GAP = "time_gap"
+    GUESSED = "guessed"  # by chat/disentangle.py; trains, and is never benchmark truth
 
 
 class Split(StrEnum):

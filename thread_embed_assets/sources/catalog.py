@@ -87,6 +87,10 @@ class Source(Declaration):
         redistribute: whether texts of this source may be in what we release.
         roles: what the source may be used for.
         workspace: a team's own history: it gets a training mix of its own.
+        timezone: IANA name of the zone in which the files write times without one.
+        fewest_messages: conversations with fewer are dropped; 2 for questions with one answer.
+        strategies: pair strategies that this source's conversations can serve.
+        opt_in: why nobody should fetch this by accident; such a source is fetched only when THREAD_EMBED_OPT_IN names it.
         filter_bounds: lowest and highest share of parsed conversations that the filters may remove.
 
     An entry whose origin is a folder takes what it does not say from ``OWN_EXPORT``.
@@ -95,7 +99,21 @@ class Source(Declaration):
     name: str
     title: str
     platform: Literal["slack", "irc", "discord", "dialogue", "zulip"]
-    format: Literal["slack_export", "irc_annotated", "slack_xml", "topical_chat"]
+    format: Literal[
+        "slack_export",
+        "discord_export",
+        "zulip_export",
+        "irc_log",
+        "irc_annotated",
+        "irc_days",
+        "irc_html",
+        "slack_xml",
+        "topical_chat",
+        "discord_messages",
+        "chatml_parquet",
+        "messages_parquet",
+        "question_answer_parquet",
+    ]
     origin: Origin
     revision: str = Field(min_length=1)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -106,6 +124,10 @@ class Source(Declaration):
     priority: Literal["P0", "P1", "P2"]
     workspace: bool = False
     split: Split
+    timezone: str = "UTC"
+    fewest_messages: int = Field(default=3, ge=2)
+    strategies: tuple[Literal["thread", "response", "temporal"], ...] = ("thread", "response", "temporal")
+    opt_in: str = ""
     filter_bounds: tuple[float, float] = (0.0, 0.9)
     note: str = ""
 
@@ -120,8 +142,8 @@ class Source(Declaration):
     def _consistent(self) -> Source:
         if not _NAME.match(self.name):
             raise ValueError("name must be lower-case letters, digits and underscores (it names files and partitions)")
-        if self.truth is Truth.TIME_GAP and "benchmark" in self.roles:
-            raise ValueError("threads guessed by time gap never become benchmark truth: remove 'benchmark' from roles")
+        if self.truth is Truth.GUESSED and "benchmark" in self.roles:
+            raise ValueError("guessed threads never become benchmark truth: remove 'benchmark' from roles")
         if self.origin.kind != "folder" and self.sha256 is None:
             raise ValueError("sha256 is required for a pinned origin")
         return self

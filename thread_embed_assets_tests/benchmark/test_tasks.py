@@ -111,7 +111,7 @@ def test_no_query_ever_stands_in_its_document(texts: list[str], number: int) -> 
 def test_splits_stay_apart_and_guessed_threads_never_count(tmp_path: Path) -> None:
     threads = talks(9, dev=3)
     threads[3].split = "train"
-    threads[4].truth = "time_gap"
+    threads[4].truth = "guessed"
     threads[5].truth = "predicted"
     tables = build(tmp_path, threads, {t.id: f"what somebody would say about it {t.id}" for t in threads})
     for table in ("queries", "corpus"):
@@ -188,7 +188,7 @@ def test_a_source_without_test_conversations_is_an_error_and_the_old_file_stays(
     with pytest.raises(InputError, match="no test conversation"):
         build(tmp_path, talks(4, dev=4))
     with pytest.raises(InputError, match="no test conversation"):
-        build(tmp_path, talks(4, truth="time_gap"))
+        build(tmp_path, talks(4, truth="guessed"))
     assert (tmp_path / "tasks.duckdb").read_bytes() == before
 
 

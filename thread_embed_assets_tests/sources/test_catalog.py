@@ -59,7 +59,7 @@ def test_the_shipped_catalogue_is_valid_and_every_format_has_a_parser() -> None:
             "less than 1",
         ),
         ({"sha256": "abc"}, "field 'sha256'", "match"),
-        ({"truth": "time_gap"}, "field '(entry)'", "never become benchmark truth"),
+        ({"truth": "guessed"}, "field '(entry)'", "never become benchmark truth"),
         ({"sha256": None}, "field '(entry)'", "sha256 is required"),
     ],
 )
