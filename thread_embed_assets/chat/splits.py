@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -37,18 +38,30 @@ def published(source: str, dev_share: float) -> Assignment:
     return assign
 
 
+def by_conversation(source: str, *, dev_share: float, test_share: float) -> Assignment:
+    """A share of conversations for test and one for dev, drawn by conversation id."""
+
+    def assign(conversation: str, channel: str, start: float | None, end: float | None, given: str | None) -> Split:
+        draw = fraction("split", source, conversation)
+        if draw < test_share:
+            return Split.TEST
+        return Split.DEV if draw < test_share + dev_share else Split.TRAIN
+
+    return assign
+
+
 def boundaries(starts: Iterable[tuple[str, float]], *, dev_share: float, test_share: float) -> dict[str, Boundaries]:
     """Per channel, the times after which the last ``test_share`` and the ``dev_share`` before it begin.
 
     Args:
         starts: (channel, start time) of every conversation.
     """
-    by_channel: dict[str, list[float]] = defaultdict(list)
+    by_channel: dict[str, array[float]] = defaultdict(lambda: array("d"))
     for channel, start in starts:
         by_channel[channel].append(start)
     found = {}
     for channel, times in by_channel.items():
-        dev, test = np.quantile(np.array(times), [1 - test_share - dev_share, 1 - test_share], method="higher")
+        dev, test = np.quantile(np.frombuffer(times), [1 - test_share - dev_share, 1 - test_share], method="higher")
         found[channel] = Boundaries(float(dev), float(test))
     return found
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import stat
 import tarfile
+import time
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -41,8 +45,8 @@ def unpack_tar(archive: Path, target: Path, include: Sequence[str]) -> None:
     budget, missing = _Budget(archive), list(include)
     with _readable_damage(archive), gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as tar:
         for member in tar:
-            path = PurePosixPath(*_safe_parts(archive, member.name)[1:])
-            matched = [pattern for pattern in include if _matches(path, pattern)]
+            path = PurePosixPath(*safe_parts(archive, member.name)[1:])
+            matched = [pattern for pattern in include if matches(path, pattern)]
             if not matched or member.isdir():
                 continue
             content = tar.extractfile(member) if member.isreg() else None
@@ -62,20 +66,55 @@ def unpack_zip(archive: Path, target: Path) -> None:
         InputError: as for :func:`unpack_tar`, or the archive is encrypted.
     """
     budget = _Budget(archive)
-    with _readable_damage(archive), zipfile.ZipFile(archive) as opened:
-        members = [(info, _safe_parts(archive, info.filename)) for info in opened.infolist() if not info.is_dir()]
-        members = [(info, parts) for info, parts in members if not any(part.startswith((".", "__MACOSX")) for part in parts)]
-        for info, _ in members:
-            mode = info.external_attr >> 16
-            if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise InputError(_place(archive, info.filename), "is a link or a device, not a plain file", _UNSAFE)
-            if info.flag_bits & 1:
-                raise InputError(_place(archive, info.filename), "is encrypted", "Make the zip without a password")
-        tops = {parts[0] for _, parts in members}
-        strip = len(tops) == 1 and all(len(parts) > 1 for _, parts in members)
-        for info, parts in members:
+    with open_zip(archive) as opened:
+        for info, parts in visible_members(archive, opened):
             with opened.open(info) as content:
-                _write(content, target.joinpath(*parts[strip:]), budget, info.filename)
+                _write(content, target.joinpath(*parts), budget, info.filename)
+            _set_time(target.joinpath(*parts), info)
+
+
+def _set_time(path: Path, info: zipfile.ZipInfo) -> None:
+    with suppress(ValueError, OverflowError):  # a zip can hold the month 0
+        changed = time.mktime((*info.date_time, 0, 0, -1))
+        os.utime(path, (changed, changed))
+
+
+@contextmanager
+def open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip whose names are UTF-8 even where it does not say so, as macOS writes them; else the old DOS encoding.
+
+    Raises:
+        InputError: it is truncated or damaged, be it found only while a member is read.
+    """
+    with _readable_damage(archive), _zip_file(archive) as opened:
+        yield opened
+
+
+def _zip_file(archive: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(archive)
+
+
+def visible_members(archive: Path, opened: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, tuple[str, ...]]]:
+    """The files with the parts of their paths: without hidden ones, and without a top folder that holds everything.
+
+    Raises:
+        InputError: a path leads outside, or a member is encrypted, a link or a device.
+    """
+    composed = partial(unicodedata.normalize, "NFC")  # channels.json has names composed, a zip made by macOS may not
+    members = [(info, safe_parts(archive, composed(info.filename))) for info in opened.infolist() if not info.is_dir()]
+    members = [(info, parts) for info, parts in members if not any(part.startswith((".", "__MACOSX")) for part in parts)]
+    for info, _ in members:
+        mode = info.external_attr >> 16
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise InputError(_place(archive, info.filename), "is a link or a device, not a plain file", _UNSAFE)
+        if info.flag_bits & 1:
+            raise InputError(_place(archive, info.filename), "is encrypted", "Make the zip without a password")
+    tops = {parts[0] for _, parts in members}
+    strip = len(tops) == 1 and all(len(parts) > 1 for _, parts in members)
+    return [(info, parts[strip:]) for info, parts in members]
 
 
 @dataclass
@@ -105,7 +144,8 @@ def _write(content: IO[bytes], path: Path, budget: _Budget, member: str) -> None
             file.write(block)
 
 
-def _safe_parts(archive: Path, name: str) -> tuple[str, ...]:
+def safe_parts(archive: Path | str, name: str) -> tuple[str, ...]:
+    """The parts of a relative path that stays in its folder; InputError for any other."""
     slashed = name.replace("\\", "/")
     path = PurePosixPath(slashed)
     if path.is_absolute() or _DRIVE.match(slashed) or ".." in path.parts or "\0" in name:
@@ -113,12 +153,13 @@ def _safe_parts(archive: Path, name: str) -> tuple[str, ...]:
     return path.parts
 
 
-def _matches(path: PurePosixPath, pattern: str) -> bool:
+def matches(path: PurePosixPath, pattern: str) -> bool:
+    """Whether a glob pattern fits a path; ``*`` never crosses a slash."""
     wanted = pattern.split("/")
     return len(wanted) == len(path.parts) and all(map(fnmatchcase, path.parts, wanted))
 
 
-def _place(archive: Path, member: str) -> str:
+def _place(archive: Path | str, member: str) -> str:
     return f"{archive}, member {member!r}"
 
 

@@ -1,19 +1,30 @@
-"""The catalogue of chat sources, validated; errors name the entry and the field."""
+"""The catalogue of chat sources, and a team's own beside it, validated; errors name the entry and the field."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from thread_embed_assets.chat.model import Truth
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.sources.detect import detect
+from thread_embed_assets.storage.layout import Layout
 
 CATALOG = Path(__file__).resolve().parents[1] / "catalog.yaml"
+OWN_CHAT = "own_chat.yaml"
+OWN_CHAT_VARIABLE = "THREAD_EMBED_OWN_CHAT"
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_REPOSITORY = r"^[\w.-]+/[\w.-]+$"
+
+Priority = Literal["P0", "P1", "P2"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
 class Declaration(BaseModel):
@@ -24,8 +35,38 @@ class GithubOrigin(Declaration):
     """A repository's tarball at a commit. ``include`` are glob patterns below the tarball's top folder."""
 
     kind: Literal["github"]
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    repository: str = Field(pattern=_REPOSITORY)
     include: tuple[str, ...] = Field(min_length=1)
+
+
+class HubOrigin(Declaration):
+    """A data set of the Hugging Face hub at a revision. ``include`` are glob patterns; ``*`` never crosses a slash."""
+
+    kind: Literal["hub"]
+    repository: str = Field(pattern=_REPOSITORY)
+    include: tuple[str, ...] = Field(min_length=1)
+
+
+class HubStreamOrigin(Declaration):
+    """A ``tar.zst`` of ``<server id>.json`` on the hub, too large to keep: read as a stream, of which a sample is kept.
+
+    Attributes:
+        path: the archive in the data set.
+        server_share: probability with which a server is taken, drawn by its id.
+        channel_day_share: probability with which a taken server's day in one channel is taken, drawn by their ids.
+        most_messages_per_server: of the channel-days drawn, those with the lowest draws are kept, up to so many messages.
+        most_servers: the stream is closed after so many servers.
+        most_messages: the stream is closed after so many messages.
+    """
+
+    kind: Literal["hub_stream"]
+    repository: str = Field(pattern=_REPOSITORY)
+    path: str = Field(min_length=1)
+    server_share: float = Field(gt=0, le=1)
+    channel_day_share: float = Field(gt=0, le=1)
+    most_messages_per_server: int = Field(ge=1)
+    most_servers: int = Field(ge=1)
+    most_messages: int = Field(ge=1)
 
 
 class PackageOrigin(Declaration):
@@ -36,7 +77,7 @@ class PackageOrigin(Declaration):
 
 
 class FolderOrigin(Declaration):
-    """A team's own export: a folder or a zip file; a relative path is taken from the root folder."""
+    """A team's own export: a folder, a zip or a single file; a relative path is taken from the root folder."""
 
     kind: Literal["folder"]
     path: str
@@ -62,7 +103,21 @@ class TimeSplit(Declaration):
     test_channels: tuple[str, ...] = ()
 
 
-# What a team's own export is taken to be, so that five lines declare it.
+class ConversationSplit(Declaration):
+    """Test, dev and train drawn by conversation id: for single dialogues without channels and times."""
+
+    by: Literal["conversation"]
+    test_share: float = Field(ge=0, lt=1)
+    dev_share: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _some_left_to_train(self) -> ConversationSplit:
+        if self.test_share + self.dev_share >= 1:
+            raise ValueError("test_share and dev_share leave nothing to train on")
+        return self
+
+
+# What a team's own export is taken to be, so that few lines declare it; then what follows from its format.
 OWN_EXPORT = {
     "revision": "local",
     "licence": "internal",
@@ -74,16 +129,24 @@ OWN_EXPORT = {
     "split": {"by": "channel_time", "test_share": 0.2, "dev_share": 0.1, "embargo_hours": 24},
 }
 
-Split = Annotated[PublishedSplit | TimeSplit, Field(discriminator="by")]
-Origin = Annotated[GithubOrigin | PackageOrigin | FolderOrigin, Field(discriminator="kind")]
+_BY_FORMAT: dict[str, dict[str, Any]] = {
+    "slack_export": {"platform": "slack"},
+    "discord_export": {"platform": "discord"},
+    "zulip_export": {"platform": "zulip"},
+    "irc_log": {"platform": "irc", "truth": "guessed", "roles": ["train"]},
+}
+
+Split = Annotated[PublishedSplit | TimeSplit | ConversationSplit, Field(discriminator="by")]
+Origin = Annotated[GithubOrigin | HubOrigin | HubStreamOrigin | PackageOrigin | FolderOrigin, Field(discriminator="kind")]
 
 
 class Source(Declaration):
     """One entry of the catalogue.
 
     Attributes:
-        revision: the origin's pinned version (a commit for GitHub).
-        sha256: digest over the (path, sha256) of the fetched files; None for a team's own, growing export.
+        revision: the origin's pinned version (a commit for GitHub and for the hub, where a branch may stand, too).
+        sha256: digest over the (path, sha256) of the fetched files; None for a team's own, growing export, and where nobody
+            has pinned a hub data set's files yet: then those of the first fetch are held to.
         redistribute: whether texts of this source may be in what we release.
         roles: what the source may be used for.
         workspace: a team's own history: it gets a training mix of its own.
@@ -93,7 +156,7 @@ class Source(Declaration):
         opt_in: why nobody should fetch this by accident; such a source is fetched only when THREAD_EMBED_OPT_IN names it.
         filter_bounds: lowest and highest share of parsed conversations that the filters may remove.
 
-    An entry whose origin is a folder takes what it does not say from ``OWN_EXPORT``.
+    An entry whose origin is a folder takes what it does not say from ``OWN_EXPORT`` and, before that, from its format.
     """
 
     name: str
@@ -121,7 +184,7 @@ class Source(Declaration):
     redistribute: bool
     truth: Truth
     roles: frozenset[Literal["train", "benchmark"]] = Field(min_length=1)
-    priority: Literal["P0", "P1", "P2"]
+    priority: Priority
     workspace: bool = False
     split: Split
     timezone: str = "UTC"
@@ -136,43 +199,98 @@ class Source(Declaration):
     def _own_export(cls, entry: Any) -> Any:
         origin = entry.get("origin") if isinstance(entry, dict) else None
         own = isinstance(origin, dict) and origin.get("kind") == "folder"
-        return {**OWN_EXPORT, **entry} if own else entry
+        return {**OWN_EXPORT, **_BY_FORMAT.get(str(entry.get("format")), {}), **entry} if own else entry
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
+        if self.timezone not in available_timezones():
+            raise ValueError(f"unknown timezone {self.timezone!r}: write an IANA name such as Europe/Amsterdam")
         if not _NAME.match(self.name):
             raise ValueError("name must be lower-case letters, digits and underscores (it names files and partitions)")
         if self.truth is Truth.GUESSED and "benchmark" in self.roles:
             raise ValueError("guessed threads never become benchmark truth: remove 'benchmark' from roles")
-        if self.origin.kind != "folder" and self.sha256 is None:
+        if self.origin.kind in ("github", "package") and self.sha256 is None:
             raise ValueError("sha256 is required for a pinned origin")
         return self
 
 
 def load_catalog(path: Path = CATALOG) -> dict[str, Source]:
-    """The sources by name, in the file's order.
+    """The sources by name, in the file's order; then those of a team's own in ``own_chat.yaml`` beside it, if it is there.
+
+    ``THREAD_EMBED_OWN_CHAT`` names another file in its place. The format of an entry there that names none is found out from
+    its file, at each load.
 
     Raises:
-        InputError: the file is not YAML, or an entry has an unknown, missing or wrong field; it names both.
+        InputError: a file is not YAML, or an entry has an unknown, missing or wrong field (it names both), or there is
+            no export at an own entry's path, or none whose format is recognised.
     """
+    sources = {name: _source(path, name, entry) for name, entry in _entries(path, "sources").items()}
+    own = _own_chat(path)
+    if own is not None:
+        for name, entry in _entries(own, "workspaces").items():
+            if name in sources:
+                remedy = "Choose another name: it names partitions and files"
+                raise InputError(f"{own}, entry '{name}'", f"{path.name} has a source of that name", remedy)
+            sources[name] = _workspace(own, name, entry)
+    return sources
+
+
+def select(sources: Mapping[str, Source], priority: Priority) -> list[str]:
+    """Names of the sources of that priority or a more urgent one, without those that have to be opted in to."""
+    return [name for name, source in sources.items() if source.priority <= priority and not source.opt_in]
+
+
+def _entries(path: Path, top: str) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(path, f"not valid YAML ({error})", "Mend the file at that line") from error
-    if not isinstance(content, dict) or not isinstance(content.get("sources"), dict):
-        raise InputError(path, "the file has no mapping 'sources'", "Start it with 'sources:' and indent the entries")
-    unknown = sorted(set(content) - {"sources"})
+    if not isinstance(content, dict) or not isinstance(content.get(top), dict):
+        raise InputError(path, f"the file has no mapping {top!r}", f"Start it with '{top}:' and indent the entries")
+    unknown = sorted(map(str, set(content) - {top}))
     if unknown:
-        raise InputError(path, f"unknown top-level field {unknown[0]!r}", "Only 'sources' is allowed at the top")
-    sources: dict[str, Source] = {}
-    for name, entry in content["sources"].items():
+        raise InputError(path, f"unknown top-level field {unknown[0]!r}", f"Only {top!r} is allowed at the top")
+    entries: dict[str, dict[str, Any]] = {}
+    for name, entry in content[top].items():
         if not isinstance(entry, dict):
             raise InputError(f"{path}, entry '{name}'", "is not a mapping of fields", "Give it the fields of its neighbours")
+        entries[str(name)] = entry
+    return entries
+
+
+def _source(path: Path, name: str, entry: dict[str, Any]) -> Source:
+    try:
+        return Source.model_validate({**entry, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(entry)"
+        fields = ", ".join(k for k in Source.model_fields if k != "name")
+        raise InputError(f"{path}, entry '{name}', field '{field}'", first["msg"], f"Known fields: {fields}") from error
+
+
+def _own_chat(catalog: Path) -> Path | None:
+    named = os.environ.get(OWN_CHAT_VARIABLE)
+    if not named:
+        beside = catalog.with_name(OWN_CHAT)
+        return beside if beside.exists() else None
+    path = Path(named).expanduser().resolve()
+    if not path.is_file():
+        raise InputError(path, f"{OWN_CHAT_VARIABLE} names this file, but it is not there", "Correct or unset the variable")
+    return path
+
+
+def _workspace(own: Path, name: str, entry: dict[str, Any]) -> Source:
+    place = f"{own}, entry '{name}'"
+    export = entry.get("path")
+    if not isinstance(export, str) or "origin" in entry:
+        raise InputError(
+            f"{place}, field 'path'", "an entry here has a path, and no origin", "Write `path: exports/team.zip`"
+        )
+    fields = {"title": name.replace("_", " ").capitalize(), **entry, "origin": {"kind": "folder", "path": export}}
+    del fields["path"]
+    if "format" not in fields:
         try:
-            sources[name] = Source.model_validate({**entry, "name": name})
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "(entry)"
-            fields = ", ".join(k for k in Source.model_fields if k != "name")
-            raise InputError(f"{path}, entry '{name}', field '{field}'", first["msg"], f"Known fields: {fields}") from error
-    return sources
+            fields["format"] = detect(Layout.from_environment().root / Path(export).expanduser())
+        except InputError as error:
+            raise InputError(place, f"{error.place}: {error.problem}", error.remedy) from error
+    return _source(own, name, fields)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from thread_embed_assets.chat import splits
 from thread_embed_assets.chat.normalise import Normalised, SplitPlan, normalise
 from thread_embed_assets.chat.people import Masker, salt, write_people
-from thread_embed_assets.sources.catalog import PublishedSplit, Source
+from thread_embed_assets.sources.catalog import ConversationSplit, PublishedSplit, Source
 from thread_embed_assets.sources.parsers import aliases, parse
 from thread_embed_assets.storage.layout import Layout
 
@@ -19,6 +19,8 @@ def split_plan(source: Source) -> SplitPlan:
     def plan(starts: Iterable[tuple[str, float]]) -> splits.Assignment:
         if isinstance(rule, PublishedSplit):
             return splits.published(source.name, rule.dev_share)
+        if isinstance(rule, ConversationSplit):
+            return splits.by_conversation(source.name, dev_share=rule.dev_share, test_share=rule.test_share)
         limits = splits.boundaries(starts, dev_share=rule.dev_share, test_share=rule.test_share)
         return splits.by_channel_and_time(
             source.name, limits, embargo_hours=rule.embargo_hours, test_channels=rule.test_channels
@@ -31,6 +33,7 @@ def build_conversations(source: Source, layout: Layout) -> Normalised:
     """Parse, clean, anonymise and split ``data/raw/<source>``; real names go to the private table only."""
     files = layout.raw(source.name) / "files"
     masker = Masker(source.name, salt(layout), aliases(files, source))
-    built = normalise(parse(files, source), masker, split_plan(source), layout.conversations(source.name))
+    parsed, path = parse(files, source), layout.conversations(source.name)
+    built = normalise(parsed, masker, split_plan(source), path, fewest_messages=source.fewest_messages)
     write_people(layout.people(source.name), masker)
     return built

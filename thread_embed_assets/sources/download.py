@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -22,8 +23,9 @@ FIRST_PAUSE = 1.0  # seconds; doubled after each attempt
 _LONGEST_PAUSE = 60.0
 _TIMEOUT = httpx.Timeout(60.0, connect=20.0)
 _LOG_EVERY = 10.0  # seconds
+_BLOCK = 2**20
 _RANGE_NOT_SATISFIABLE = 416
-_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 logger = logging.getLogger(__name__)
 
@@ -32,58 +34,153 @@ class _StalePartError(Exception):
     """What is on disk cannot be continued with what the server has."""
 
 
-def download(url: str, target: Path) -> None:
+Explain = Callable[[int], tuple[str, str]]
+"""Problem and remedy for a status with which a server refuses."""
+
+
+def download(url: str, target: Path, *, headers: Mapping[str, str] | None = None, explain: Explain | None = None) -> None:
     """Fetch ``url`` into ``target``, or do nothing where it exists.
 
     A transfer that was cut, now or in an earlier process, continues in ``<target>.part``; from a server that knows no ranges
     it starts again. Connection faults and the answers 408, 429 and 5xx are retried with growing pauses, others are not.
 
+    Args:
+        headers: sent to the server of ``url``; an ``Authorization`` not to another one that it redirects to.
+        explain: what to say when the server refuses; by default how to check a repository.
+
     Raises:
         InputError: the file cannot be had, or the disk is full; the part stays for the next try.
     """
     part = target.with_name(f"{target.name}.part")
-    retrying = Retrying(
-        retry=retry_if_exception(_is_transient),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential(multiplier=FIRST_PAUSE, max=_LONGEST_PAUSE),
-        before_sleep=before_sleep_log(logger, logging.WARNING),
-        reraise=True,
-    )
     with readable_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.with_name(f"{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two processes must not append to one part
             if target.exists():
                 return
-            try:
-                with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as client:
-                    retrying(_transfer, client, url, part)
-            except httpx.HTTPStatusError as error:
-                raise InputError(url, f"the server answered {error.response.status_code}", _remedy(error)) from error
-            except (httpx.HTTPError, _StalePartError) as error:
-                problem = f"the download failed after {ATTEMPTS} attempts ({type(error).__name__}: {error})"
-                raise InputError(url, problem, "Check the network and run again: it continues where it stopped") from error
+            with _readable_faults(url, explain or _explain, "it continues where it stopped"), _client(headers) as client:
+                retrying()(_transfer, client, url, part)
             part.replace(target)
 
 
-def _remedy(error: httpx.HTTPStatusError) -> str:
-    if _is_transient(error):
-        return "The server is busy: run again later, it continues where it stopped"
-    return "Check the repository and revision in the catalogue, or put the archive into the mirror (THREAD_EMBED_MIRROR)"
+class ResumingReader:
+    """The bytes of ``url`` from first to last, for a reader that cannot go back; a cut connection is continued.
+
+    Each pause starts anew once bytes have come. Closing it stops the transfer.
+
+    Raises:
+        InputError: the server refuses, or has failed several times on end.
+    """
+
+    def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, explain: Explain | None = None) -> None:
+        self.done = 0
+        self._url = url
+        self._explain = explain or _explain
+        self._client = _client(headers)
+        self._connection = ExitStack()
+        self._blocks: Iterator[bytes] | None = None
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        if not self._rest:
+            with _readable_faults(self._url, self._explain, "this time it starts anew"):
+                self._rest = retrying()(self._next_block)
+            self.done += len(self._rest)
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+    def close(self) -> None:
+        self._connection.close()
+        self._client.close()
+
+    def _next_block(self) -> bytes:
+        try:
+            if self._blocks is None:
+                self._blocks = self._connect()
+            return next(self._blocks, b"")
+        except (httpx.HTTPError, _StalePartError):
+            self._blocks = None
+            self._connection.close()
+            raise
+
+    def _connect(self) -> Iterator[bytes]:
+        response = self._connection.enter_context(self._client.stream("GET", self._url, headers=_from_byte(self.done)))
+        response.raise_for_status()
+        continued = response.status_code == httpx.codes.PARTIAL_CONTENT
+        if continued and not _starts_at(response, self.done):
+            raise _StalePartError(f"the server answered byte {self.done} with another one")
+        if self.done:
+            logger.info("%s: continuing at byte %s", self._url, f"{self.done:,}")
+        blocks = response.iter_raw(_BLOCK)
+        return blocks if continued else _skip(blocks, self.done)
 
 
-def _is_transient(error: BaseException) -> bool:
+def _skip(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    for block in blocks:
+        if count < len(block):
+            yield block[count:]
+        count = max(0, count - len(block))
+
+
+def retrying() -> Retrying:
+    """Retries connection faults and the answers 408, 429 and 5xx, with growing pauses."""
+    return Retrying(
+        retry=retry_if_exception(is_transient),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(multiplier=FIRST_PAUSE, max=_LONGEST_PAUSE),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
+        reraise=True,
+    )
+
+
+def is_transient(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code in _RETRIED
+        return error.response.status_code in RETRIED
     return isinstance(error, (httpx.TransportError, _StalePartError)) and not isinstance(error, httpx.UnsupportedProtocol)
+
+
+def busy(status: int) -> tuple[str, str] | None:
+    """Problem and remedy when all attempts met a status that passes with time; None for other statuses."""
+    if status not in RETRIED:
+        return None
+    return f"the server answered {status}", "The server is busy: run again later, it continues where it stopped"
+
+
+def _explain(status: int) -> tuple[str, str]:
+    remedy = "Check the repository and revision in the catalogue, or put the archive into the mirror (THREAD_EMBED_MIRROR)"
+    return f"the server answered {status}", remedy
+
+
+@contextmanager
+def _readable_faults(url: str, explain: Explain, next_time: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        raise InputError(url, *(busy(status) or explain(status))) from error
+    except (httpx.HTTPError, _StalePartError) as error:
+        problem = f"the download failed after {ATTEMPTS} attempts ({type(error).__name__}: {error})"
+        raise InputError(url, problem, f"Check the network and run again: {next_time}") from error
+
+
+def _client(headers: Mapping[str, str] | None) -> httpx.Client:
+    return httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers={**(headers or {}), "Accept-Encoding": "identity"})
+
+
+def _starts_at(response: httpx.Response, byte: int) -> bool:
+    return str(response.headers.get("Content-Range", "")).startswith(f"bytes {byte}-")
+
+
+def _from_byte(start: int) -> dict[str, str]:
+    return {"Range": f"bytes={start}-"} if start else {}
 
 
 def _transfer(client: httpx.Client, url: str, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with client.stream("GET", url, headers=headers) as response:
+    with client.stream("GET", url, headers=_from_byte(have)) as response:
         resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
-        wrong_range = resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        wrong_range = resumed and not _starts_at(response, have)
         if wrong_range or response.status_code == _RANGE_NOT_SATISFIABLE:
             part.unlink(missing_ok=True)
             raise _StalePartError(f"the server cannot continue at byte {have}")

@@ -7,8 +7,8 @@ line A; ``A A`` starts a conversation. The first 1,000 lines of a log are contex
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,6 +39,27 @@ class _Line:
     kind: Kind
 
 
+@dataclass(frozen=True)
+class AnnotatedLog:
+    """A log with its annotation.
+
+    Attributes:
+        name: ``SPLIT/NAME``; ids of messages are ``SPLIT/NAME:LINE``, lines counted from 0.
+        origin: the log's file, relative to the source's folder.
+        messages: all its lines, those of the context and of the server too, without parents.
+        parents: line of every annotated message to the lines it answers; none if it starts a conversation.
+        roster, onlookers: as in a conversation.
+    """
+
+    name: str
+    split: Split | None
+    origin: str
+    messages: list[Message]
+    parents: dict[int, set[int]]
+    roster: frozenset[str]
+    onlookers: frozenset[str]
+
+
 def parse(folder: Path, source: Source) -> Iterator[Conversation]:
     """The connected components of the reply links of each annotated log, log by log.
 
@@ -48,46 +69,61 @@ def parse(folder: Path, source: Source) -> Iterator[Conversation]:
     Raises:
         InputError: an annotation has no log, is not a pair of numbers, or points outside its log; a log has no date.
     """
+    for log in annotated_logs(folder):
+        yield from _conversations(log, source)
+
+
+def annotated_logs(folder: Path, split: Split | None = None) -> Iterator[AnnotatedLog]:
+    """The logs below a folder in the order of their names, of one split or all; raises as :func:`parse`."""
     for annotation in sorted(folder.rglob(f"*{_ANNOTATIONS}")):
-        yield from _parse_log(annotation, folder, source)
+        if split is None or _SPLITS.get(annotation.parent.name) == split:
+            yield _read_log(annotation, folder)
 
 
-def _parse_log(annotation: Path, folder: Path, source: Source) -> Iterator[Conversation]:
-    name = annotation.name.removesuffix(_ANNOTATIONS)
-    log = annotation.with_name(name + _LOG)
-    raw = read_text(log).split("\n")
-    if raw[-1] == "":
-        raw.pop()
-    parents = _read_links(annotation, len(raw))
-    lines = [_read_line(line) for line in raw]
-    times = _times(lines, anchor=min(parents, default=0), day=_day(log))
-    roster = _people(raw, lines)
-    onlookers = frozenset(match[1] for match in map(_JOINED.match, raw) if match) - roster
-    place, origin = f"{annotation.parent.name}/{name}", log.relative_to(folder).as_posix()
-    for component in _components(parents):
+def _conversations(log: AnnotatedLog, source: Source) -> Iterator[Conversation]:
+    for component in components(log.parents):
         messages = [
-            Message(
-                id=f"{place}:{number}",
-                author=lines[number].author,
-                text=lines[number].text,
-                time=times[number],
-                parents=tuple(f"{place}:{parent}" for parent in sorted(parents.get(number, ()))),
-                kind=lines[number].kind,
+            replace(
+                log.messages[line], parents=tuple(log.messages[parent].id for parent in sorted(log.parents.get(line, ())))
             )
-            for number in component
+            for line in component
         ]
         yield Conversation(
-            id=f"{place}:{component[0]}",
+            id=messages[0].id,
             source=source.name,
             platform=source.platform,
             channel=ROOM,
             truth=source.truth,
             messages=messages,
-            published_split=_SPLITS.get(annotation.parent.name),
-            origin=origin,
-            roster=roster,
-            onlookers=onlookers,
+            published_split=log.split,
+            origin=log.origin,
+            roster=log.roster,
+            onlookers=log.onlookers,
         )
+
+
+def _read_log(annotation: Path, folder: Path) -> AnnotatedLog:
+    path = annotation.with_name(annotation.name.removesuffix(_ANNOTATIONS) + _LOG)
+    raw = read_text(path).split("\n")
+    if raw[-1] == "":
+        raw.pop()
+    parents = _read_links(annotation, len(raw))
+    lines = [_read_line(line) for line in raw]
+    times = _times(lines, anchor=min(parents, default=0), day=_day(path))
+    roster = _people(raw, lines)
+    name = f"{annotation.parent.name}/{path.name.removesuffix(_LOG)}"
+    return AnnotatedLog(
+        name=name,
+        split=_SPLITS.get(annotation.parent.name),
+        origin=path.relative_to(folder).as_posix(),
+        messages=[
+            Message(id=f"{name}:{number}", author=line.author, text=line.text, time=time, kind=line.kind)
+            for number, (line, time) in enumerate(zip(lines, times, strict=True))
+        ],
+        parents=parents,
+        roster=roster,
+        onlookers=frozenset(match[1] for match in map(_JOINED.match, raw) if match) - roster,
+    )
 
 
 def _read_links(annotation: Path, line_count: int) -> dict[int, set[int]]:
@@ -173,7 +209,7 @@ def _people(raw: list[str], lines: list[_Line]) -> frozenset[str]:
     return frozenset(speakers.union(*(pair for pair in renames if not speakers.isdisjoint(pair))))
 
 
-def _components(parents: dict[int, set[int]]) -> Iterable[list[int]]:
+def components(parents: Mapping[int, Collection[int]]) -> Iterable[list[int]]:
     """Connected components over all links, each ascending, in the order of their first lines."""
     root: dict[int, int] = {}
 

@@ -7,19 +7,46 @@ from pathlib import Path
 
 from thread_embed_assets.chat.model import Conversation
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.sources import irc, slack_export, slack_xml, topical_chat
+from thread_embed_assets.sources import (
+    discord_export,
+    discord_messages,
+    irc,
+    irc_days,
+    irc_html,
+    irc_log,
+    parquet_dialogues,
+    slack_export,
+    slack_xml,
+    topical_chat,
+    zulip_export,
+)
 from thread_embed_assets.sources.catalog import Source
 
 Parser = Callable[[Path, Source], Iterator[Conversation]]
 
 PARSERS: dict[str, Parser] = {
+    "chatml_parquet": parquet_dialogues.parse,
+    "discord_export": discord_export.parse,
+    "discord_messages": discord_messages.parse,
     "irc_annotated": irc.parse,
+    "irc_days": irc_days.parse,
+    "irc_html": irc_html.parse,
+    "irc_log": irc_log.parse,
+    "messages_parquet": parquet_dialogues.parse,
+    "question_answer_parquet": parquet_dialogues.parse,
     "slack_export": slack_export.parse,
     "slack_xml": slack_xml.parse,
     "topical_chat": topical_chat.parse,
+    "zulip_export": zulip_export.parse,
 }
 
-_ALIASES: dict[str, Callable[[Path], dict[str, str]]] = {"slack_export": slack_export.aliases}
+_ALIASES: dict[str, Callable[[Path], dict[str, str]]] = {
+    "discord_export": discord_export.aliases,
+    "irc_html": irc_html.aliases,
+    "irc_log": irc_log.aliases,
+    "slack_export": slack_export.aliases,
+    "zulip_export": zulip_export.aliases,
+}
 
 
 def parse(folder: Path, source: Source) -> Iterator[Conversation]:

@@ -2,16 +2,16 @@
 
 Threads are those of Slack itself (``thread_ts``), over any number of days. Of a reply Slack says only in which thread it is,
 so its parent is the thread's first message. Public and private channels are read, direct messages never. Markup stays in the
-text.
-Format: https://slack.com/help/articles/220556107.
+text. Of a post with a file the comment is read, of a huddle what was written in its thread, of a canvas nothing.
+Format: https://slack.com/help/articles/220556107; messages: https://docs.slack.dev/reference/events/message.
 """
 
 from __future__ import annotations
 
+import html
 import logging
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,28 @@ from typing import Any
 from thread_embed_assets.chat.model import Conversation, Kind, Message
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.sources.catalog import Source
-from thread_embed_assets.sources.text_files import read_json
+from thread_embed_assets.sources.member_names import author_names, name_parts, sole_owners
+from thread_embed_assets.sources.text_files import read_json, read_text
 
 logger = logging.getLogger(__name__)
 
-_TEXT_SUBTYPES = frozenset({"", "thread_broadcast", "reply_broadcast", "me_message", "file_share"})
+_FILE_SUBTYPES = frozenset({"file_share", "file_comment"})
+_TEXT_SUBTYPES = frozenset({"", "thread_broadcast", "reply_broadcast", "me_message"}) | _FILE_SUBTYPES
+# Of the small elements of a rich text: the field that names what they stand for, and how that is written in a text.
+_LEAVES = {
+    "link": ("url", "<{}>"),
+    "user": ("user_id", "<@{}>"),
+    "channel": ("channel_id", "<#{}>"),
+    "usergroup": ("usergroup_id", "<!subteam^{}>"),
+    "broadcast": ("range", "<!{}>"),
+    "emoji": ("name", ":{}:"),
+}
 _TIMESTAMP = re.compile(r"(\d+)(?:\.(\d{1,9}))?")
 _DIRECT_MESSAGES = re.compile(r"D[A-Z0-9]{8,}|mpdm-.*")
 _SLACKBOT = "USLACKBOT"
-_SHORTEST_FIRST_NAME = 3
+_WRITER = re.compile(r'"user"\s*:\s*"([UW][A-Z0-9]+)"')
+# What Slack wrote of a file until 2018, in the name of the member.
+_UPLOADED = re.compile(r"<@[^<>]+> (?:uploaded|shared) a file: <[^<>]*>(?: and commented: (.*))?$", re.DOTALL)
 _DATED = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].json"
 
 
@@ -55,70 +68,81 @@ def parse(folder: Path, source: Source) -> Iterator[Conversation]:
     """The threads of each channel, channel by channel, in the order of their first messages.
 
     A message outside any thread is a conversation of one. Holds one channel at a time, since a thread may be answered at any
-    later day.
+    later day. A channel that was renamed has the name it has now, and all its folders are read.
 
     Raises:
         InputError: a file is missing, truncated or not what an export holds; it names the file and the entry.
     """
     people = _read_people(folder)
     roster = frozenset(name for names in people.names.values() for name in names) | frozenset(people.names)
-    for directory in _channel_folders(folder):
-        channel = _read_channel(directory, people)
+    for name, directories in _channel_folders(folder).items():
+        channel = _read_channel(name, directories, people)
         if channel.duplicates:
-            logger.info("%s: left out %d messages with a timestamp met before", directory, channel.duplicates)
+            logger.info("%s: left out %d messages with a timestamp met before", name, channel.duplicates)
         threads: dict[str, list[str]] = {}
         for ts in sorted(channel.messages, key=_exact):
             threads.setdefault(channel.threads[ts], []).append(ts)
         for root, members in threads.items():
             yield Conversation(
-                id=f"{directory.name}:{root}",
+                id=f"{name}:{root}",
                 source=source.name,
                 platform=source.platform,
-                channel=directory.name,
+                channel=name,
                 truth=source.truth,
                 messages=[_with_parent(channel, ts, root) for ts in members],
-                origin=directory.relative_to(folder).as_posix(),
+                origin=directories[0].relative_to(folder).as_posix(),
                 roster=roster,
             )
 
 
 def members(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Author name of every member to all names of that member: user id, handle, real, display and first name."""
+    """Author name of every member to all names of that member: user id, handle, real, display, first and last name."""
     return dict(_read_people(folder).names)
 
 
 def aliases(folder: Path) -> dict[str, str]:
     """Every other name of a member to the author name; names that two members share lead to neither, and are left out."""
-    names = _read_people(folder).names
-    owners = Counter(key for known in names.values() for key in {name.casefold() for name in known})
-    return {
-        alias: author
-        for author, known in names.items()
-        for alias in known
-        if alias != author and owners[alias.casefold()] == 1
-    }
+    return sole_owners(_read_people(folder).names)
 
 
 def _read_people(folder: Path) -> _People:
-    path = folder / "users.json"
-    if not path.exists():
+    lists = [path for path in (folder / "users.json", folder / "org_users.json") if path.exists()]
+    if not lists:
         problem = "the export has no users.json, so names in its texts could not be masked"
-        raise InputError(path, problem, "Unpack the whole export, with channels.json and users.json at its top")
+        raise InputError(
+            folder / "users.json", problem, "Unpack the whole export, with channels.json and users.json at its top"
+        )
     users: dict[str, tuple[str, ...]] = {}
     bots = {_SLACKBOT}
-    for position, user in enumerate(_read_list(path)):
-        if not isinstance(user, dict) or not isinstance(user.get("id"), str):
-            raise InputError(f"{path}, entry {position}", "the member has no 'id'", "Make the export again")
-        users[user["id"]] = _author_names(user)
-        if user.get("is_bot"):
-            bots.add(user["id"])
-    shared = Counter(key for names in users.values() for key in {name.casefold() for name in names})
-    authors = {user: next((name for name in names if shared[name.casefold()] == 1), user) for user, names in users.items()}
-    known = {authors[user]: _all_names(user, names) for user, names in users.items()}
-    return _People(authors, frozenset(bots), known)
+    for path in lists:
+        for position, user in enumerate(_read_list(path)):
+            if not isinstance(user, dict) or not isinstance(user.get("id"), str):
+                raise InputError(f"{path}, entry {position}", "the member has no 'id'", "Make the export again")
+            users[user["id"]] = _given_names(user)
+            if user.get("is_bot"):
+                bots.add(user["id"])
+    for user in _guests(folder, users.keys() | bots):
+        known = users.get(user["id"], ())
+        users[user["id"]] = tuple(dict.fromkeys((*known, *_given_names(user))))
+    authors = author_names(users)
+    names = {authors[user]: tuple(sorted({user, *given, *name_parts(given)})) for user, given in users.items()}
+    return _People(authors, frozenset(bots), names)
 
 
-def _author_names(user: dict[str, Any]) -> tuple[str, ...]:
+def _guests(folder: Path, members: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Who wrote without being a member, such as people of other workspaces; each of their messages has their profile."""
+    known = frozenset(members)
+    for directories in _channel_folders(folder).values():
+        for path in _days(directories):
+            if known.issuperset(_WRITER.findall(read_text(path))):
+                continue
+            for entry in _read_list(path):
+                if isinstance(entry, dict) and isinstance(user := entry.get("user"), str) and user not in known:
+                    profile = entry.get("user_profile")
+                    yield {**profile, "profile": profile, "id": user} if isinstance(profile, dict) else {"id": user}
+
+
+def _given_names(user: dict[str, Any]) -> tuple[str, ...]:
     """Display name, real name and handle, as far as given: the first that nobody shares becomes the author name."""
     found = user.get("profile")
     profile: dict[str, Any] = found if isinstance(found, dict) else {}
@@ -126,19 +150,26 @@ def _author_names(user: dict[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in given if isinstance(name, str) and name.strip()))
 
 
-def _all_names(user: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    first = [name.split()[0] for name in names]
-    firsts = [name for name in first if sum(map(str.isalpha, name)) >= _SHORTEST_FIRST_NAME]
-    return tuple(sorted({user, *names, *firsts}))
-
-
-def _channel_folders(folder: Path) -> list[Path]:
+def _channel_folders(folder: Path) -> dict[str, list[Path]]:
+    """A channel's present name to its folders: that of this name, and those of names it had before."""
     directories = sorted(path for path in folder.iterdir() if path.is_dir())
-    if (folder / "channels.json").exists():
-        listed = _names_in(folder / "channels.json", "name") | _names_in(folder / "groups.json", "name")
-        return [path for path in directories if path.name in listed]
-    private = _names_in(folder / "dms.json", "id") | _names_in(folder / "mpims.json", "name")
-    return [path for path in directories if path.name not in private and not _DIRECT_MESSAGES.fullmatch(path.name)]
+    if not (folder / "channels.json").exists():
+        private = _names_in(folder / "dms.json", "id") | _names_in(folder / "mpims.json", "name")
+        return {d.name: [d] for d in directories if d.name not in private and not _DIRECT_MESSAGES.fullmatch(d.name)}
+    present = _present_names(folder)
+    found: dict[str, list[Path]] = {}
+    for directory in directories:
+        if directory.name in present:
+            found.setdefault(present[directory.name], []).append(directory)
+    return dict(sorted(found.items()))
+
+
+def _present_names(folder: Path) -> dict[str, str]:
+    """Every name that a listed channel has, or had and no other has now, to its present name."""
+    lists = [path for path in (folder / "channels.json", folder / "groups.json") if path.exists()]
+    channels = [c for path in lists for c in _read_list(path) if isinstance(c, dict) and isinstance(c.get("name"), str)]
+    before = {old: c["name"] for c in channels for old in c.get("previous_names") or () if isinstance(old, str)}
+    return before | {c["name"]: c["name"] for c in channels}
 
 
 def _names_in(path: Path, key: str) -> set[str]:
@@ -154,13 +185,17 @@ def _read_list(path: Path) -> list[Any]:
     return content
 
 
-def _read_channel(directory: Path, people: _People) -> _Channel:
+def _days(directories: Iterable[Path]) -> list[Path]:
+    return sorted((path for directory in directories for path in directory.glob(_DATED)), key=lambda path: (path.name, path))
+
+
+def _read_channel(name: str, directories: list[Path], people: _People) -> _Channel:
     channel = _Channel()
-    for path in sorted(directory.glob(_DATED)):
+    for path in _days(directories):
         for position, entry in enumerate(_read_list(path)):
             if not isinstance(entry, dict):
                 raise InputError(f"{path}, entry {position}", "is not a message", "Make the export again")
-            _take(channel, entry, directory.name, people, f"{path}, entry {position}")
+            _take(channel, entry, name, people, f"{path}, entry {position}")
     for ts, text in channel.edits.items():
         if ts in channel.messages:
             channel.messages[ts].text = text
@@ -174,7 +209,7 @@ def _take(channel: _Channel, entry: dict[str, Any], name: str, people: _People, 
     if subtype == "message_changed":
         edited = entry.get("message")
         if isinstance(edited, dict) and isinstance(edited.get("ts"), str):
-            channel.edits[edited["ts"]] = edited.get("text") or ""
+            channel.edits[edited["ts"]] = _text(edited)
             channel.deleted.update({edited["ts"]} if edited.get("subtype") == "tombstone" else ())
         return
     if subtype == "message_deleted":
@@ -188,7 +223,9 @@ def _take(channel: _Channel, entry: dict[str, Any], name: str, people: _People, 
     if ts in channel.messages:
         channel.duplicates += 1
         return
-    text, user = entry.get("text") or "", entry.get("user") or ""
+    if subtype == "file_comment" and isinstance(comment := entry.get("comment"), dict):
+        entry = entry | {"text": comment.get("comment"), "user": comment.get("user")}
+    text, user = _text(entry), entry.get("user") or ""
     kind = _kind(entry, subtype, text, user, people)
     author = people.authors.get(user, user) or entry.get("username") or entry.get("bot_id") or "unknown"
     channel.messages[ts] = Message(id=f"{name}:{ts}", author=author, text=text, time=float(ts), kind=kind)
@@ -196,11 +233,39 @@ def _take(channel: _Channel, entry: dict[str, Any], name: str, people: _People, 
 
 
 def _kind(entry: dict[str, Any], subtype: str, text: str, user: str, people: _People) -> Kind:
-    if subtype == "bot_message" or entry.get("bot_id") or user in people.bots:
+    if subtype == "bot_message" or entry.get("bot_id") or entry.get("bot_profile") or user in people.bots:
         return Kind.BOT
-    if subtype not in _TEXT_SUBTYPES or entry.get("type", "message") != "message":
+    if subtype not in _TEXT_SUBTYPES or entry.get("type", "message") != "message" or entry.get("is_hidden_by_limit"):
         return Kind.SYSTEM
-    return Kind.SYSTEM if subtype == "file_share" and not text.strip() else Kind.TEXT
+    return Kind.SYSTEM if subtype in _FILE_SUBTYPES and not text.strip() else Kind.TEXT
+
+
+def _text(entry: dict[str, Any]) -> str:
+    """The text, or what its blocks say where it has none, in the same markup; of a file what was said of it."""
+    text = entry.get("text") or ""
+    if not text:
+        blocks = entry.get("blocks") or ()
+        return "".join(_rich_text(b) for b in blocks if isinstance(b, dict) and b.get("type") == "rich_text").strip()
+    uploaded = _UPLOADED.match(text) if entry.get("subtype") == "file_share" else None
+    return (uploaded[1] or "") if uploaded else text
+
+
+def _rich_text(element: Any) -> str:
+    if not isinstance(element, dict):
+        return ""
+    inside = "".join(map(_rich_text, element.get("elements") or ()))
+    kind = element.get("type")
+    if kind == "rich_text_preformatted":
+        return f"```\n{inside}\n```\n"
+    if kind == "rich_text_quote":
+        return "".join(f"&gt; {line}\n" for line in inside.splitlines())
+    if kind == "rich_text_section":
+        return f"{inside}\n"
+    if kind == "text":
+        text = html.escape(element.get("text") or "", quote=False)
+        return f"`{text}`" if (element.get("style") or {}).get("code") else text
+    key, written = _LEAVES.get(str(kind), ("", "{}"))
+    return written.format(element[key]) if element.get(key) else inside
 
 
 def _exact(ts: str) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,24 @@ def test_an_encrypted_zip_is_named(tmp_path: Path, target: Path) -> None:
     archive.write_bytes(content)
     with pytest.raises(InputError, match="is encrypted"):
         unpack_zip(archive, target)
+
+
+def unsaid(path: Path, name: bytes) -> Path:
+    """A zip of one file whose name does not say in which encoding it is."""
+    placeholder = "x" * len(name)
+    content = zip_of(path, {placeholder: "[]"}).read_bytes()
+    path.write_bytes(content.replace(placeholder.encode(), name))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "top/café/days.json".encode(),
+        unicodedata.normalize("NFD", "top/café/days.json").encode(),  # as macOS may write it
+        "top/café/days.json".encode("cp437"),  # as old Windows writes it
+    ],
+)
+def test_a_name_of_unsaid_encoding_is_what_its_maker_meant(tmp_path: Path, target: Path, name: bytes) -> None:
+    unpack_zip(unsaid(tmp_path / "a.zip", name), target)
+    assert found(target) == {"café/days.json": "[]"}

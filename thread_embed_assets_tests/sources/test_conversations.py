@@ -108,6 +108,12 @@ def test_a_plan_of_published_splits(make_source: MakeSource) -> None:
     assert found == {Split.TRAIN, Split.DEV}
 
 
+def test_a_plan_that_draws_by_conversation(make_source: MakeSource) -> None:
+    assign = split_plan(make_source("slack_export", split={"by": "conversation", "test_share": 0.2, "dev_share": 0.3}))([])
+    found = [assign(f"c{n}", "x", None, None, None) for n in range(1000)]
+    assert [round(found.count(split) / 100) for split in (Split.TRAIN, Split.DEV, Split.TEST)] == [5, 3, 2]
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["irc_disentangle", "slack_dev_chats", "topical_chat"])
 def test_real_sources_pass_their_checks(name: str, real_source: Any) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.sources import download as module
-from thread_embed_assets.sources.download import ATTEMPTS, download
+from thread_embed_assets.sources.download import ATTEMPTS, ResumingReader, download
 
 from .local_server import Server, serving
 
@@ -124,3 +125,63 @@ def test_several_at_once_fetch_it_once(server: Server, target: Path) -> None:
         list(pool.map(lambda _: download(f"{server.url}/file", target), range(4)))
     assert target.read_bytes() == CONTENT
     assert len(server.requests) == 1
+
+
+def test_a_refusal_is_explained_by_the_caller(server: Server, target: Path) -> None:
+    server.plan = [403]
+    with pytest.raises(InputError, match=r"refused with 403\. Ask nicely"):
+        download(f"{server.url}/file", target, explain=lambda status: (f"refused with {status}", "Ask nicely"))
+
+
+def read_all(reader: ResumingReader, size: int = 5000) -> bytes:
+    return b"".join(iter(lambda: reader.read(size), b""))
+
+
+@pytest.fixture
+def reader(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ResumingReader]:
+    monkeypatch.setattr(module, "_BLOCK", 1000)
+    with closing(ResumingReader(f"{server.url}/file")) as opened:
+        yield opened
+
+
+def test_a_stream_is_read_in_pieces_of_any_size(server: Server, reader: ResumingReader) -> None:
+    assert reader.read(3) == CONTENT[:3]
+    assert reader.read(10**6) == CONTENT[3:1000]
+    assert read_all(reader) == CONTENT[1000:]
+    assert (reader.read(1), reader.done) == (b"", len(CONTENT))
+    assert len(server.requests) == 1
+
+
+def test_a_cut_stream_continues_where_it_stopped(server: Server, reader: ResumingReader) -> None:
+    server.plan = [2500, 0, 503, 4000]
+    assert read_all(reader) == CONTENT
+    assert [wanted for _, wanted in server.requests] == [None, *["bytes=2000-"] * 3, "bytes=6000-"]
+
+
+def test_a_stream_may_be_cut_more_often_than_one_block_is_tried(server: Server, reader: ResumingReader) -> None:
+    server.plan = [1000] * 4 * ATTEMPTS
+    assert read_all(reader) == CONTENT
+
+
+def test_a_stream_from_a_server_without_ranges_passes_over_what_it_had(server: Server, reader: ResumingReader) -> None:
+    server.ranges = False
+    server.plan = [2500, 1500, 3700]
+    assert read_all(reader) == CONTENT
+
+
+def test_a_stream_that_goes_on_elsewhere_is_refused(server: Server, reader: ResumingReader) -> None:
+    server.plan, server.shift = [2500], 5
+    with pytest.raises(InputError, match="answered byte 2000 with another one"):
+        read_all(reader)
+
+
+@pytest.mark.parametrize(
+    ("plan", "problem"), [([404], "answered 404"), ([503] * ATTEMPTS, "answered 503"), ([0] * 6, "failed")]
+)
+def test_a_stream_that_cannot_be_had_is_given_up(
+    server: Server, reader: ResumingReader, plan: list[int], problem: str
+) -> None:
+    server.plan = list(plan)
+    with pytest.raises(InputError, match=problem):
+        reader.read(10)
+    assert len(server.requests) == len(plan)

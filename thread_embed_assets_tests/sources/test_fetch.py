@@ -2,23 +2,26 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from thread_embed_assets.chat.model import Conversation, Truth
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.sources import archives
 from thread_embed_assets.sources import download as download_module
 from thread_embed_assets.sources import fetch as module
-from thread_embed_assets.sources.catalog import Source, load_catalog
-from thread_embed_assets.sources.fetch import RawDataset, fetch, mirror_from_environment, open_raw, survey
+from thread_embed_assets.sources.catalog import OWN_CHAT_VARIABLE, Source, load_catalog
+from thread_embed_assets.sources.fetch import RawDataset, Survey, fetch, mirror_from_environment, open_raw
 from thread_embed_assets.storage.fingerprint import of_folder
-from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
 
+from . import exports, irc_exports
 from .archive_makers import tar_gz, zip_of
 from .conftest import MakeSource
 from .local_server import Server, serving
@@ -86,6 +89,9 @@ def test_the_mirror_comes_first_and_the_manifest_tells(source: Source, layout: L
         "files": 1,
         "bytes": len(FILES["talk/valid_freq.json"]),
         "sha256": source.sha256,
+        "commit": "",
+        "declared": raw.declared,
+        "survey": {"conversations": 1, "messages": 1, "first": None, "last": None},
     }
     assert open_raw(source, layout) == raw
     assert [p.name for p in layout.raw("planted").parent.iterdir()] == ["planted"], "nothing temporary is left"
@@ -136,6 +142,13 @@ def test_what_was_damaged_since_is_fetched_again(source: Source, layout: Layout,
     again = fetch(source, layout, mirror)
     assert not again.reused
     assert contents(again) == FILES
+
+
+def test_another_format_is_fetched_and_surveyed_again(source: Source, layout: Layout, mirror: Path) -> None:
+    fetch(source, layout, mirror)
+    assert fetch(source, layout, mirror).reused
+    with pytest.raises(InputError, match="read as 'irc_annotated'"):
+        fetch(source.model_copy(update={"format": "irc_annotated"}), layout, mirror)
 
 
 def test_another_revision_is_fetched_again(source: Source, layout: Layout, mirror: Path) -> None:
@@ -220,6 +233,40 @@ def test_an_export_is_taken_from_a_folder_or_a_zip_alike(layout: Layout, export:
     assert from_zip.sha256 == from_folder.sha256
 
 
+def test_the_times_of_change_come_along(layout: Layout, export: Path, make_source: MakeSource) -> None:
+    os.utime(export / "users.json", (1_700_000_000, 1_700_000_000))
+    raw = fetch(make_source("slack_export"), layout)
+    assert (raw.folder / "users.json").stat().st_mtime == 1_700_000_000
+    with zipfile.ZipFile(layout.root / "export.zip", "w") as archive:
+        for path in (path for path in export.rglob("*") if path.is_file()):
+            archive.write(path, path.relative_to(export))
+        archive.writestr(zipfile.ZipInfo("general/2025-03-02.json", (1980, 0, 0, 0, 0, 0)), "[]")
+    raw = fetch(make_source("slack_export", origin={"kind": "folder", "path": "export.zip"}), layout)
+    assert (raw.folder / "users.json").stat().st_mtime == 1_700_000_000
+
+
+@pytest.mark.parametrize("name", ["slack_export", "discord_export", "zulip_export", "irc_log"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_own_chat_of_one_line_becomes_conversations(
+    layout: Layout, name: str, zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = layout.root / "exports" / "ours"
+    make = irc_exports.irssi_log if name == "irc_log" else getattr(exports, name)
+    make(folder)
+    path = "exports/ours"
+    if zipped:
+        shutil.make_archive(str(folder), "zip", folder)
+        path = "exports/ours.zip"
+    own = tmp_path / "own_chat.yaml"
+    own.write_text(f"workspaces:\n  our_team: {{path: {path}}}\n")
+    monkeypatch.setenv(OWN_CHAT_VARIABLE, str(own))
+    monkeypatch.setenv(ROOT_VARIABLE, str(layout.root))
+    source = load_catalog()["our_team"]
+    assert source.format == name
+    raw = fetch(source, layout)
+    assert raw.survey is not None and raw.survey.messages > 10 and raw.survey.first is not None
+
+
 def test_a_growing_export_is_read_again(layout: Layout, export: Path, make_source: MakeSource) -> None:
     source = make_source("slack_export")
     first = fetch(source, layout)
@@ -255,7 +302,7 @@ def test_an_export_that_cannot_be_read_replaces_nothing(
 
 
 def test_a_missing_export_is_named(layout: Layout, make_source: MakeSource) -> None:
-    with pytest.raises(InputError, match="no such folder, nor a zip file") as caught:
+    with pytest.raises(InputError, match="no such folder, nor a zip") as caught:
         fetch(make_source("slack_export"), layout)
     assert caught.value.place == str(layout.root / "export")
 
@@ -272,27 +319,85 @@ def test_a_packaged_source_is_copied(
     assert snapshot(raw.folder) == snapshot(export)
 
 
-def test_a_survey_counts_and_dates(layout: Layout, export: Path, make_source: MakeSource) -> None:
+def test_a_survey_counts_and_dates_and_is_kept(layout: Layout, export: Path, make_source: MakeSource) -> None:
     source = make_source("slack_export")
     messages = [{"ts": f"{n}.0", "user": "U1", "text": "x", "thread_ts": "20.0"} for n in (40, 20, 30)]
     (export / "general/2025-03-02.json").write_text(json.dumps(messages))
-    found = survey(fetch(source, layout), source)
-    assert (found.conversations, found.messages, found.first, found.last) == (2, 4, 1.5, 40.0)
+    assert fetch(source, layout).survey == Survey(conversations=2, messages=4, first=1.5, last=40.0)
+    assert open_raw(source, layout).survey == Survey(conversations=2, messages=4, first=1.5, last=40.0)
 
 
-def test_a_survey_of_a_source_without_times_has_none(source: Source, layout: Layout, mirror: Path) -> None:
-    found = survey(fetch(source, layout, mirror), source)
-    assert (found.conversations, found.messages, found.first, found.last) == (1, 1, None, None)
+def test_each_fetch_parses_once_and_a_kept_source_not_at_all(
+    source: Source, layout: Layout, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    parse = module.parse
+
+    def counted(folder: Path, source: Source) -> Iterator[Conversation]:
+        parsed.append(source.name)
+        return parse(folder, source)
+
+    monkeypatch.setattr(module, "parse", counted)
+    fetch(source, layout, mirror)
+    fetch(source, layout, mirror)
+    assert parsed == ["planted"]
 
 
-def test_a_source_that_yields_no_conversation_is_an_error(layout: Layout, export: Path, make_source: MakeSource) -> None:
-    source = make_source("slack_export")
-    raw = fetch(source, layout)
-    (raw.folder / "general/2025-03-01.json").unlink()
-    with pytest.raises(InputError, match="no conversation is found when it is read as 'slack_export'"):
-        survey(raw, source)
-    with pytest.raises(InputError, match="read as 'irc_annotated'"):
-        survey(replace(raw), make_source("irc_annotated"))
+@pytest.mark.parametrize(("limit", "truth"), [(10, Truth.EXPLICIT), (10**6, Truth.GUESSED)])
+def test_what_takes_long_to_parse_is_not_surveyed_but_an_own_export_is(
+    source: Source,
+    layout: Layout,
+    mirror: Path,
+    export: Path,
+    make_source: MakeSource,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    truth: Truth,
+) -> None:
+    monkeypatch.setattr(module, "SURVEYED_UP_TO", limit)
+    pinned = source.model_copy(update={"truth": truth})
+    assert fetch(pinned, layout, mirror).survey is None
+    assert open_raw(pinned, layout).survey is None
+    own = fetch(make_source("slack_export", name="own", truth=truth), layout)
+    assert own.survey is not None and own.survey.messages == 1
+
+
+def test_a_source_without_conversations_is_refused_before_it_replaces_the_last(
+    source: Source, layout: Layout, mirror: Path, tmp_path: Path
+) -> None:
+    fetch(source, layout, mirror)
+    before = snapshot(layout.raw("planted"))
+    archive = tar_gz(mirror / "github/team/chats/decade.tar.gz", OTHER)
+    changed = {"revision": "decade", "sha256": digest(tmp_path / "other", OTHER)}
+    with pytest.raises(InputError, match="no conversation is found when it is read as 'topical_chat'") as caught:
+        fetch(source.model_copy(update=changed), layout, mirror)
+    assert caught.value.place == str(archive)
+    assert snapshot(layout.raw("planted")) == before
+
+
+def test_a_single_file_is_an_export(layout: Layout, make_source: MakeSource) -> None:
+    source = make_source("topical_chat", origin={"kind": "folder", "path": "talk.json"})
+    layout.root.mkdir()
+    (layout.root / "talk.json").write_text(FILES["talk/valid_freq.json"])
+    assert contents(fetch(source, layout)) == {"talk.json": FILES["talk/valid_freq.json"]}
+    (layout.root / "talk.json").write_text('{"t_1": ')
+    with pytest.raises(InputError, match="not valid JSON") as caught:
+        fetch(source, layout)
+    assert caught.value.place.startswith(f"{layout.root / 'talk.json'}:1:")
+
+
+@pytest.mark.parametrize("named", ["", "other", "plante"])
+def test_what_must_be_opted_in_to_is_refused_with_its_reason(
+    source: Source, layout: Layout, mirror: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    guarded = source.model_copy(update={"opt_in": "it was withdrawn."})
+    monkeypatch.setenv(module.OPT_IN_VARIABLE, named)
+    with pytest.raises(InputError, match="off by default: it was withdrawn") as caught:
+        fetch(guarded, layout, mirror)
+    assert "THREAD_EMBED_OPT_IN=planted" in caught.value.remedy
+    assert not layout.raw("planted").exists()
+    monkeypatch.setenv(module.OPT_IN_VARIABLE, "other, planted")
+    assert contents(fetch(guarded, layout, mirror)) == FILES
 
 
 def test_what_was_never_fetched_cannot_be_opened(layout: Layout, source: Source) -> None:
@@ -301,7 +406,7 @@ def test_what_was_never_fetched_cannot_be_opened(layout: Layout, source: Source)
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["irc_disentangle", "slack_dev_chats", "topical_chat"])
+@pytest.mark.parametrize("name", ["irc_disentangle", "slack_dev_chats", "topical_chat", "duraspace_irc"])
 def test_the_mirror_holds_what_the_catalogue_pins(
     real_source: Callable[[str], tuple[Source, RawDataset]], name: str
 ) -> None:

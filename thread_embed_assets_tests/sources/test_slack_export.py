@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 from collections.abc import Callable
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from thread_embed_assets.chat.cleaning import LONGEST, clean
 from thread_embed_assets.chat.model import Conversation, Kind, microseconds
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.sources import slack_export
 from thread_embed_assets.sources.catalog import Source
 
+from . import exports
 from .conftest import MakeSource
 
 USERS = [
@@ -119,6 +122,10 @@ def test_order_is_that_of_the_exact_timestamps(read: Read, order: list[str]) -> 
         ({"bot_id": "B1"}, Kind.BOT),
         ({"user": "U4"}, Kind.BOT),
         ({"user": "USLACKBOT"}, Kind.BOT),
+        ({"bot_profile": {"id": "B1", "name": "deploys"}}, Kind.BOT),
+        ({"is_hidden_by_limit": 1, "text": ""}, Kind.SYSTEM),
+        ({"subtype": "file_comment", "comment": {"comment": "nice", "user": "U2"}}, Kind.TEXT),
+        ({"subtype": "file_comment", "comment": None, "text": ""}, Kind.SYSTEM),
         *(({"subtype": subtype}, Kind.SYSTEM) for subtype in SYSTEM_SUBTYPES),
     ],
 )
@@ -172,14 +179,14 @@ def test_markup_stays(read: Read) -> None:
 
 def test_names_lead_to_the_author_and_the_roster_holds_them_all(export: Path, read: Read) -> None:
     assert slack_export.members(export) == {
-        "ada": ("Ada", "Ada Lowe", "U1", "ada", "ada.l"),
-        "Ben Marsh": ("Ben", "Ben Marsh", "U2", "ben"),
+        "ada": ("Ada", "Ada Lowe", "Lowe", "U1", "ada", "ada.l"),
+        "Ben Marsh": ("Ben", "Ben Marsh", "Marsh", "U2", "ben"),
         "cy": ("U3", "cy"),
         "helper": ("U4", "helper"),
     }
     assert slack_export.aliases(export) == {
-        "U1": "ada", "Ada": "ada", "Ada Lowe": "ada", "ada.l": "ada",
-        "U2": "Ben Marsh", "Ben": "Ben Marsh", "ben": "Ben Marsh",
+        "U1": "ada", "Ada": "ada", "Ada Lowe": "ada", "Lowe": "ada", "ada.l": "ada",
+        "U2": "Ben Marsh", "Ben": "Ben Marsh", "Marsh": "Ben Marsh", "ben": "Ben Marsh",
         "U3": "cy", "U4": "helper",
     }  # fmt: skip
     [conversation] = read([said("1.0", "U1", "hi")])
@@ -242,3 +249,187 @@ def test_an_export_without_members_is_refused_since_names_could_not_be_masked(ex
     (export / "users.json").unlink()
     with pytest.raises(InputError, match="could not be masked"):
         list(slack_export.parse(export, make_source("slack_export")))
+
+
+def test_the_talk_is_read_as_it_was_held(tmp_path: Path, make_source: MakeSource) -> None:
+    exports.slack_export(tmp_path)
+    found = list(slack_export.parse(tmp_path, make_source("slack_export")))
+    held: dict[tuple[str, str], list[str]] = {}
+    for line in exports.TALK:
+        text = line.text.replace("@bmarsh", "<@U00000002>").replace("@dev_o", "<@U00000004>")
+        held.setdefault((line.channel, line.thread), []).append(text)
+    assert sorted(texts(found)) == sorted(held.values())
+    assert {m.author for c in found for m in c.messages} == set(exports.PEOPLE)
+
+
+def test_of_a_huddle_what_was_written_in_its_thread_is_read(read: Read) -> None:
+    huddle = {
+        "type": "message",
+        "subtype": "huddle_thread",
+        "user": "USLACKBOT",
+        "text": "",
+        "ts": "1.0",
+        "thread_ts": "1.0",
+        "room": {"id": "R1", "created_by": "U1", "participant_history": ["U1", "U2"], "has_ended": True},
+        "no_notifications": True,
+    }
+    [found] = read(
+        [
+            huddle,
+            said("2.0", "U1", "the notes are in the wiki", thread_ts="1.0"),
+            said("3.0", "U2", "thanks", thread_ts="1.0"),
+        ]
+    )
+    assert [m.kind for m in found.messages] == [Kind.BOT, Kind.TEXT, Kind.TEXT]
+    assert found.messages[2].text == "thanks"
+
+
+def test_of_a_file_the_comment_is_read(read: Read) -> None:
+    file = {"id": "F1", "name": "plan.pdf", "title": "The plan", "mode": "hosted"}
+    canvas = {"id": "F2", "title": "Notes", "mode": "quip", "filetype": "quip"}
+    found = read(
+        [
+            said("1.0", "U1", "have a look", files=[file], upload=True),
+            said("2.0", "U1", "", files=[file], subtype="file_share"),
+            said(
+                "3.0",
+                "U1",
+                "<@U1> uploaded a file: <https://x/F1|The plan> and commented: is it\nright?",
+                subtype="file_share",
+            ),
+            said("4.0", "U1", "<@U1> uploaded a file: <https://x/F1|The plan>", subtype="file_share"),
+            said("5.0", "", "<@U2> commented on it", subtype="file_comment", comment={"comment": "it is", "user": "U2"}),
+            said("6.0", "U1", "", files=[canvas], subtype="file_share"),
+        ]
+    )
+    assert [(c.messages[0].text, c.messages[0].kind) for c in found] == [
+        ("have a look", Kind.TEXT),
+        ("", Kind.SYSTEM),
+        ("is it\nright?", Kind.TEXT),
+        ("", Kind.SYSTEM),
+        ("it is", Kind.TEXT),
+        ("", Kind.SYSTEM),
+    ]
+    assert found[4].messages[0].author == "Ben Marsh"
+
+
+def test_what_only_the_blocks_say_is_read_in_the_same_markup(read: Read) -> None:
+    section = [
+        {"type": "text", "text": "Is a < b & "},
+        {"type": "text", "text": "x*y", "style": {"code": True}},
+        {"type": "text", "text": " right, "},
+        {"type": "user", "user_id": "U2"},
+        {"type": "text", "text": " and "},
+        {"type": "broadcast", "range": "here"},
+        {"type": "text", "text": "? See "},
+        {"type": "link", "url": "https://a.org", "text": "this"},
+        {"type": "channel", "channel_id": "C1"},
+        {"type": "usergroup", "usergroup_id": "S1"},
+        {"type": "emoji", "name": "tada"},
+        {"type": "color", "value": "#000000"},
+        None,
+    ]
+    items = [{"type": "rich_text_section", "elements": [{"type": "text", "text": text}]} for text in ("one", "two")]
+    elements = [
+        {"type": "rich_text_section", "elements": section},
+        {"type": "rich_text_list", "style": "bullet", "elements": items},
+        {"type": "rich_text_quote", "elements": [{"type": "text", "text": "as\nsaid"}]},
+        {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": "for x in y:\n    z"}]},
+    ]
+    blocks = [None, {"type": "image", "alt_text": "a cat"}, {"type": "rich_text", "elements": elements}]
+    [found, kept] = read([said("1.0", "U1", "", blocks=blocks), said("2.0", "U1", "as it is", blocks=blocks)])
+    assert found.messages[0].text == (
+        "Is a &lt; b &amp; `x*y` right, <@U2> and <!here>? See <https://a.org><#C1><!subteam^S1>:tada:\n"
+        "one\ntwo\n&gt; as\n&gt; said\n```\nfor x in y:\n    z\n```"
+    )
+    assert kept.messages[0].text == "as it is"
+
+
+def test_people_of_other_workspaces_and_members_who_left(export: Path, read: Read) -> None:
+    write(
+        export,
+        "users.json",
+        [*USERS, {"id": "U5", "name": "old", "deleted": True, "real_name": "Olga Diaz", "profile": None}],
+    )
+    profile = {"name": "zoe", "real_name": "Zoe Quill", "display_name": "", "first_name": "Zoe", "team": "T9"}
+    found = read(
+        [
+            said("1.0", "U9", "hello", user_profile=profile),
+            said("2.0", "U8", "hi", user_profile=None),
+            said("3.0", "U5", "bye"),
+        ]
+    )
+    assert [c.messages[0].author for c in found] == ["Zoe Quill", "U8", "Olga Diaz"]
+    known = slack_export.aliases(export)
+    assert {known[name] for name in ("U9", "zoe", "Zoe", "Quill")} == {"Zoe Quill"}
+    assert {known[name] for name in ("U5", "old", "Olga", "Diaz")} == {"Olga Diaz"}
+    assert {"Zoe Quill", "Quill", "zoe", "U8", "Diaz"} <= found[0].roster
+
+
+def test_a_last_name_that_two_share_is_masked_and_leads_to_neither(export: Path, read: Read) -> None:
+    write(
+        export,
+        "users.json",
+        [{"id": f"U{n}", "name": f"m{n}", "real_name": f"{name} Marsh"} for n, name in enumerate(("Ada", "Ben"))],
+    )
+    [found] = read([said("1.0", "U1", "hi")])
+    assert "Marsh" in found.roster
+    assert "Marsh" not in slack_export.aliases(export)
+
+
+def test_members_of_an_organisation(export: Path, read: Read) -> None:
+    (export / "users.json").rename(export / "org_users.json")
+    assert [c.messages[0].author for c in read([said("1.0", "U1", "hi")])] == ["ada"]
+
+
+def test_a_renamed_channel_is_read_from_all_its_folders(export: Path, make_source: MakeSource) -> None:
+    channels = [
+        {"id": "C1", "name": "platform", "previous_names": ["backend", "general"]},
+        {"id": "C2", "name": "general", "previous_names": None},
+        {"id": "C3", "name": "silent"},
+    ]
+    write(export, "channels.json", channels)
+    (export / "silent").mkdir()
+    write(export, "backend/2025-03-01.json", [said("1.0", "U1", "question", thread_ts="1.0"), said("2.0", "U1", "both")])
+    write(export, "platform/2025-03-01.json", [said("2.0", "U1", "both"), said("3.0", "U2", "answer", thread_ts="1.0")])
+    write(export, "general/2025-03-01.json", [said("1.0", "U1", "elsewhere")])
+    found = list(slack_export.parse(export, make_source("slack_export")))
+    assert [(c.channel, [m.text for m in c.messages]) for c in found] == [
+        ("general", ["elsewhere"]),
+        ("platform", ["question", "answer"]),
+        ("platform", ["both"]),
+    ]
+
+
+def test_null_fields(export: Path, read: Read) -> None:
+    write(export, "users.json", [*USERS, {"id": "U6", "name": None, "real_name": None, "profile": None}])
+    nothing = dict.fromkeys(
+        ("text", "user", "thread_ts", "subtype", "blocks", "files", "edited", "reactions", "user_profile")
+    )
+    [found] = read([said("1.0", "U1", "x") | nothing])
+    assert (found.messages[0].author, found.messages[0].text, found.id) == ("unknown", "", "general:1.0")
+
+
+def test_long_right_to_left_and_emoji_only_texts(read: Read) -> None:
+    found = read(
+        [
+            said("1.0", "U1", "words and " * 200_000),
+            said("2.0", "U1", "שלום לכולם"),
+            said("3.0", "U1", ":+1::skin-tone-3:"),
+            said("4.0", "U1", "👍"),
+        ]
+    )
+    cleaned = [clean(m.text, "slack") for c in found for m in c.messages]
+    assert len(cleaned[0]) <= LONGEST
+    assert cleaned[1:] == ["שלום לכולם", "", "👍"]
+
+
+@pytest.mark.parametrize(("mark", "encoding"), [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le")])
+def test_a_file_saved_again_with_a_byte_order_mark(export: Path, read: Read, mark: bytes, encoding: str) -> None:
+    read([said("1.0", "U1", "שלום")])
+    for path in export.rglob("*.json"):
+        if path.parent == export:
+            path.write_bytes(mark + path.read_text(encoding="utf-8").encode(encoding))
+    day = export / "general" / "2025-03-02.json"
+    day.write_bytes(mark + json.dumps([said("2.0", "U2", "שלום")], ensure_ascii=False).encode(encoding))
+    assert texts(read([said("1.0", "U1", "hi")])) == [["hi"], ["שלום"]]

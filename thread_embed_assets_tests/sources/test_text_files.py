@@ -1,11 +1,26 @@
 from __future__ import annotations
 
+import codecs
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.sources.text_files import read_json, read_text
+from thread_embed_assets.sources.text_files import read_json, read_json_lines, read_text, stream_json
+
+
+def _all_of(path: Path) -> Iterator[Any]:
+    return stream_json(path, "item")
+
+
+def _lines_of(path: Path) -> Iterator[Any]:
+    return (value for _, value in read_json_lines(path))
+
+
+READERS: list[Callable[[Path], Any]] = [read_text, read_json, _all_of, _lines_of]
 
 
 def test_line_ends_are_kept(tmp_path: Path) -> None:
@@ -14,11 +29,55 @@ def test_line_ends_are_kept(tmp_path: Path) -> None:
     assert read_text(path) == "one\r\ntwo\rthree\n"
 
 
-def test_bytes_that_are_not_utf8_are_named_by_their_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", READERS)
+def test_bytes_that_are_not_utf8_are_named_by_their_place(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     path = tmp_path / "log.txt"
-    path.write_bytes(b"caf\xe9")
-    with pytest.raises(InputError, match="byte 3 is not UTF-8"):
-        read_text(path)
+    path.write_bytes('["café"]'.encode("latin-1"))
+    with pytest.raises(InputError, match="byte 5 is not UTF-8") as caught:
+        list(read(path))
+    assert caught.value.place == str(path)
+
+
+@pytest.mark.parametrize("before", [300_000, 2**18 - 3, 2**18 - 4, 2**18 - 2])
+def test_a_wrong_byte_is_named_by_its_place_in_a_large_file(tmp_path: Path, before: int) -> None:
+    path = tmp_path / "large.json"
+    path.write_bytes(b'["' + b"a" * before + b'\xc3\xa9\xe9"]')
+    for read in READERS:
+        with pytest.raises(InputError, match=f"byte {before + 4} is not UTF-8"):
+            list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (codecs.BOM_UTF32_LE, "utf-32-le"),
+    ],
+)
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, mark: bytes, encoding: str) -> None:
+    path = tmp_path / "day.json"
+    path.write_bytes(mark + '["é", "שלום 👍"]\n'.encode(encoding))
+    assert read_text(path) == '["é", "שלום 👍"]\n'
+    assert read_json(path) == ["é", "שלום 👍"]
+    assert list(_all_of(path)) == ["é", "שלום 👍"]
+    assert list(_lines_of(path)) == [["é", "שלום 👍"]]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_utf16_without_its_mark_is_told_by_its_zeros(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    path = tmp_path / "day.json"
+    path.write_bytes('["a"]'.encode("utf-16-le"))
+    with pytest.raises(InputError, match="byte 1 is zero, as in UTF-16 without its mark"):
+        list(read(path))
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_missing_file_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    with pytest.raises(InputError, match="missing") as caught:
+        list(read(tmp_path / "nothing.json"))
+    assert caught.value.place == str(tmp_path / "nothing.json")
 
 
 def test_json_damage_is_named_by_line_and_column(tmp_path: Path) -> None:
@@ -27,3 +86,32 @@ def test_json_damage_is_named_by_line_and_column(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not valid JSON") as caught:
         read_json(path)
     assert caught.value.place == f"{path}:2:9"
+
+
+def test_values_are_streamed_from_within_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "channel.json"
+    entries = [{"id": str(number), "text": "é" * number, "share": 0.5} for number in range(20)]
+    path.write_text(json.dumps({"channel": {"id": "7"}, "messages": entries, "count": 20}, indent=2), encoding="utf-8")
+    assert list(stream_json(path, "messages.item")) == entries
+    assert list(stream_json(path, "channel")) == [{"id": "7"}]
+    assert list(stream_json(path, "nothing.item")) == []
+
+
+def test_of_a_truncated_file_the_value_that_was_not_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "channel.json"
+    path.write_text('{"messages": [{"id": 0}, {"id": 1}, {"id": "2', encoding="utf-8")
+    values = stream_json(path, "messages.item")
+    assert [next(values), next(values)] == [{"id": 0}, {"id": 1}]
+    with pytest.raises(InputError, match="not valid JSON") as caught:
+        next(values)
+    assert caught.value.place == f"{path}, messages.item 2"
+
+
+def test_lines_of_json_are_numbered_as_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "server.jsonl"
+    path.write_text('{"a": "\u2028"}\r\n\n[1,\r2]\n{"a": ', encoding="utf-8", newline="")
+    lines = read_json_lines(path)
+    assert [next(lines), next(lines)] == [(f"{path}:1", {"a": "\u2028"}), (f"{path}:3", [1, 2])]
+    with pytest.raises(InputError, match="not valid JSON") as caught:
+        next(lines)
+    assert caught.value.place.startswith(f"{path}:4:")
