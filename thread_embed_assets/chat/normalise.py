@@ -1,88 +1,59 @@
 """From parsed conversations to the two tables that everything else reads.
 
-Two passes, both streaming: the first cleans, masks and filters into a staging file; the second assigns splits, which need
-every conversation's time, and drops from train what is too close to a held-out text.
+Two passes, both streaming and both on all cores: the first cleans, masks and filters into staging files; the second assigns
+splits, which need every conversation's time, and drops what was there before or is too close to a held-out text. Rows keep
+the parser's order, and are the same however many workers there are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from itertools import islice, repeat
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from thread_embed_assets.chat.cleaning import clean
 from thread_embed_assets.chat.language import identify
 from thread_embed_assets.chat.model import CONVERSATIONS, MESSAGES, Conversation, Kind, Message, Split, microseconds
-from thread_embed_assets.chat.near_copies import HeldOutShingles
+from thread_embed_assets.chat.near_copies import CONVERSATION_THRESHOLD, MESSAGE_THRESHOLD, HeldOutShingles, contained
 from thread_embed_assets.chat.people import Masker
-from thread_embed_assets.chat.read import StoredConversation, read_conversations
+from thread_embed_assets.chat.secrets import mask_secrets
 from thread_embed_assets.chat.splits import Assignment
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.atomic import temporary_folder
-from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_table, write_tables
+from thread_embed_assets.storage.parallel import ordered_map
+from thread_embed_assets.storage.tables import (
+    TableHandle,
+    connect_in_memory,
+    of_columns,
+    open_table,
+    record_batch,
+    write_tables,
+)
 
-FEWEST_MESSAGES = 3
 SHORT_WORDS = 3
 MOST_SHORT_SHARE = 0.5
 LANGUAGE = "en"
+LANGUAGES_COUNTED = 12
+LONGEST_CONVERSATION = 20_000
+"""Messages; a longer conversation goes on as another one, so that whoever reads conversations holds no more than this."""
+
+_BATCH_MESSAGES = 2_000
+_INLINE_BATCHES = 10
+_MOST_ROSTERS = 64
 _LOG_EVERY = 100_000
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Filters:
-    """Cleans conversations one by one, and counts what each step removed."""
-
-    masker: Masker
-    counts: dict[str, int] = field(default_factory=dict)
-    _seen: set[bytes] = field(default_factory=set)  # all that grows with the source here: about 100 bytes a conversation
-
-    def _count(self, name: str, by: int = 1) -> None:
-        self.counts[name] = self.counts.get(name, 0) + by
-
-    def __call__(self, parsed: Conversation) -> tuple[Conversation, str, float] | None:
-        """The cleaned conversation with its language and probability, or None when a filter drops it."""
-        self._count("parsed_conversations")
-        self._count("parsed_messages", len(parsed.messages))
-        messages = self._clean_messages(parsed)
-        if len(messages) < FEWEST_MESSAGES:
-            self._count("dropped_too_few_messages")
-            return None
-        short = sum(1 for m in messages if m.text.count(" ") + 1 < SHORT_WORDS)
-        if short > MOST_SHORT_SHARE * len(messages):
-            self._count("dropped_mostly_short_messages")
-            return None
-        language, score = identify(m.text for m in messages)
-        if language != LANGUAGE:
-            self._count("dropped_not_english")
-            return None
-        digest = hashlib.blake2b("\n".join(m.text for m in messages).encode(), digest_size=16).digest()
-        if digest in self._seen:
-            self._count("dropped_duplicate")
-            return None
-        self._seen.add(digest)
-        parsed.messages = messages
-        return parsed, language, score
-
-    def _clean_messages(self, parsed: Conversation) -> list[Message]:
-        kept: list[Message] = []
-        for message in parsed.messages:
-            if message.kind is not Kind.TEXT:
-                self._count(f"removed_{message.kind}_messages")
-                continue
-            text = self.masker.mask(clean(message.text, parsed.platform), parsed.roster, parsed.onlookers)
-            if not text:
-                self._count("removed_empty_messages")
-                continue
-            kept.append(Message(message.id, self.masker.person(message.author), text, message.time, message.parents))
-        ids = {m.id for m in kept}
-        for message in kept:
-            if message.parents:
-                message.parents = tuple(p for p in message.parents if p in ids)
-        return kept
 
 
 @dataclass(frozen=True)
@@ -101,91 +72,378 @@ def open_normalised(path: Path) -> Normalised:
     return Normalised(open_table(path, "conversations"), open_table(path, "messages"))
 
 
-_SCHEMAS = {"conversations": CONVERSATIONS, "messages": MESSAGES}
-
 SplitPlan = Callable[[Iterable[tuple[str, float]]], Assignment]
 """Given (channel, start time) of every kept conversation, how to assign splits."""
 
 
-def normalise(parsed: Iterable[Conversation], masker: Masker, plan: SplitPlan, path: Path) -> Normalised:
+def normalise(
+    parsed: Iterable[Conversation], masker: Masker, plan: SplitPlan, path: Path, *, fewest_messages: int = 3
+) -> Normalised:
     """Clean, mask, filter and split one source's conversations into the file at ``path``.
 
     Args:
-        parsed: conversations as the source's parser yields them.
-        masker: replaces the names of this source's people.
+        parsed: conversations as the source's parser yields them: channel by channel, and in each by time.
+        masker: replaces the names of this source's people; it has met all of them afterwards.
         plan: decides splits once every kept conversation's channel and time are known.
+        path: the file to write.
+        fewest_messages: a conversation of which fewer are left is dropped.
 
     Raises:
         InputError: nothing was parsed, or nothing was left; the counts in the message say why.
     """
-    filters = Filters(masker)
     with temporary_folder(path) as folder:
-        staging = folder / "staged.duckdb"
-        with write_tables(staging, _SCHEMAS) as writer:
-            for conversation in parsed:
-                cleaned = filters(conversation)
-                if filters.counts["parsed_conversations"] % _LOG_EVERY == 0:
-                    logger.info("%s: %s", path.stem, filters.counts)
-                if cleaned is not None:
-                    _write(writer, *cleaned)
-        staged = open_normalised(staging)
-        if not staged.conversations.rows:
-            problem = f"no conversation is left after parsing and filters ({filters.counts or 'nothing was parsed'})"
+        staged = _Staged(folder)
+        counts = _stage(parsed, Filters(masker, fewest_messages), staged, path.stem)
+        if not staged.rows:
+            problem = f"no conversation is left after parsing and filters ({dict(counts) or 'nothing was parsed'})"
             raise InputError(path, problem, "Check that the source's files and `format` in the catalogue belong together")
-        return _split(staged, plan, filters.counts, path)
-
-
-def _write(writer: TableWriter, conversation: Conversation, language: str, score: float) -> None:
-    stored = StoredConversation(
-        conversation.id,
-        conversation.source,
-        conversation.platform,
-        conversation.channel,
-        str(conversation.truth),
-        conversation.published_split or "",
-        conversation.start,
-        conversation.end,
-        language,
-        score,
-        conversation.origin,
-        conversation.messages,
-    )
-    _store(writer, stored, stored.split)
-
-
-def _store(writer: TableWriter, c: StoredConversation, split: str) -> None:
-    people = len({m.author for m in c.messages})
-    span = (microseconds(c.start), microseconds(c.end))
-    head = (c.id, c.source, c.platform, c.channel, c.truth, split)
-    writer.add("conversations", (*head, *span, len(c.messages), people, c.language, c.language_score, c.origin))
-    for position, m in enumerate(c.messages):
-        writer.add("messages", (c.id, position, m.id, m.author, m.text, microseconds(m.time), list(m.parents)))
-
-
-def _split(staged: Normalised, plan: SplitPlan, counts: dict[str, int], path: Path) -> Normalised:
-    rows = staged.conversations.rows_as_dicts(["channel", "started_at"], where="started_at IS NOT NULL")
-    assign = plan((row["channel"], row["started_at"].timestamp()) for row in rows)
-
-    def with_splits() -> Iterator[tuple[StoredConversation, Split | None]]:
-        for stored in read_conversations(staged.conversations, staged.messages):
-            yield stored, assign(stored.id, stored.channel, stored.start, stored.end, stored.split or None)
-
-    test, dev = HeldOutShingles(()), HeldOutShingles(())
-    for stored, split in with_splits():
-        if split in (Split.TEST, Split.DEV):
-            (test if split is Split.TEST else dev).add(m.text for m in stored.messages)
-    closed_to = {Split.TRAIN: test | dev, Split.DEV: test}
-    with write_tables(path, _SCHEMAS) as writer:
-        writer.counts.update(counts)
-        for stored, split in with_splits():
-            if split is None:
-                writer.count("dropped_embargo")
-            elif split in closed_to and closed_to[split].leaks_conversation([m.text for m in stored.messages]):
-                writer.count("dropped_near_copy_of_held_out")
-            else:
-                writer.count(f"kept_{split}_conversations")
-                writer.count("kept_conversations")
-                writer.count("kept_messages", len(stored.messages))
-                _store(writer, stored, split)
-        logger.info("%s: %s", path.stem, writer.counts)
+        _split(staged, plan, counts, path)
     return open_normalised(path)
+
+
+class _Batch(list[Conversation]):
+    """Conversations on their way to a worker, pickled as columns: several times as fast as object by object."""
+
+    def __reduce__(self) -> tuple[Callable[..., _Batch], tuple[Any, ...]]:
+        sizes = [len(c.messages) for c in self]
+        heads = [_head(c) for c in self]
+        return _unpacked, (sizes, heads, list(zip(*(_row(m) for c in self for m in c.messages), strict=True)))
+
+
+_HEAD = tuple(f.name for f in fields(Conversation) if f.name != "messages")
+_head = attrgetter(*_HEAD)
+_row = attrgetter(*(f.name for f in fields(Message)))
+
+
+def _unpacked(sizes: list[int], heads: list[tuple[Any, ...]], columns: list[tuple[Any, ...]]) -> _Batch:
+    messages = (Message(*row) for row in zip(*columns, strict=True))
+    return _Batch(
+        Conversation(messages=list(islice(messages, size)), **dict(zip(_HEAD, head, strict=True)))
+        for size, head in zip(sizes, heads, strict=True)
+    )
+
+
+def _batches(parsed: Iterable[Conversation], counts: Counter[str]) -> Iterator[_Batch]:
+    batch, messages = _Batch(), 0
+    for whole in parsed:
+        for conversation in _parts(whole, counts):
+            batch.append(conversation)
+            messages += len(conversation.messages)
+            if messages >= _BATCH_MESSAGES:
+                yield batch
+                batch, messages = _Batch(), 0
+    if batch:
+        yield batch
+
+
+def _parts(conversation: Conversation, counts: Counter[str]) -> Iterator[Conversation]:
+    messages = conversation.messages
+    if len(messages) <= LONGEST_CONVERSATION:
+        yield conversation
+        return
+    counts["cut_conversations"] += 1
+    for number, start in enumerate(range(0, len(messages), LONGEST_CONVERSATION)):
+        name = f"{conversation.id}+{number}" if number else conversation.id
+        yield replace(conversation, id=name, messages=messages[start : start + LONGEST_CONVERSATION])
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What the filters left of a batch.
+
+    Attributes:
+        conversations: rows of ``CONVERSATIONS``, their split the published one, and a digest of their texts.
+        messages: their rows of ``MESSAGES``, in the same order.
+        counts: what the filters did, by name.
+        met: the people met, for :meth:`Masker.meet`.
+    """
+
+    conversations: pa.RecordBatch
+    messages: pa.RecordBatch
+    counts: Counter[str]
+    met: Any
+
+
+_STAGED = CONVERSATIONS.append(pa.field("digest", pa.binary(16)))
+
+
+@dataclass
+class Filters:
+    """Cleans batches of conversations, and counts what each step removed."""
+
+    masker: Masker
+    fewest_messages: int = 3
+    _counts: Counter[str] = field(default_factory=Counter)
+    _rosters: dict[frozenset[str], frozenset[str]] = field(default_factory=dict)
+
+    def __call__(self, batch: Iterable[Conversation]) -> Cleaned:
+        self._counts = Counter()
+        heads: list[tuple[Any, ...]] = []
+        rows: list[list[Any]] = [[] for _ in MESSAGES]
+        for conversation in self._with_known_rosters(list(batch)):
+            head = self._filter(conversation)
+            if head is not None:
+                heads.append(head)
+                for column, values in zip(rows, _columns(conversation), strict=True):
+                    column.extend(values)
+        met = self.masker.take_met()
+        return Cleaned(record_batch(heads, _STAGED), of_columns(rows, MESSAGES), self._counts, met)
+
+    def _with_known_rosters(self, batch: list[Conversation]) -> list[Conversation]:
+        """A roster that came through a pipe is a new object each time, and comparing large ones costs more than masking."""
+        if len(self._rosters) > _MOST_ROSTERS:
+            self._rosters.clear()
+        for name in ("roster", "onlookers"):
+            known = {id(names): self._rosters.setdefault(names, names) for names in map(attrgetter(name), batch)}
+            for conversation in batch:
+                setattr(conversation, name, known[id(getattr(conversation, name))])
+        return batch
+
+    def _filter(self, conversation: Conversation) -> tuple[Any, ...] | None:
+        """The row of a conversation that is kept, its messages cleaned in place; None when a filter drops it."""
+        counts = self._counts
+        counts["parsed_conversations"] += 1
+        counts["parsed_messages"] += len(conversation.messages)
+        conversation.messages = messages = self._clean_messages(conversation)
+        if len(messages) < self.fewest_messages:
+            counts["dropped_too_few_messages"] += 1
+            return None
+        short = sum(1 for m in messages if m.text.count(" ") + 1 < SHORT_WORDS)
+        if short > MOST_SHORT_SHARE * len(messages):
+            counts["dropped_mostly_short_messages"] += 1
+            return None
+        language, score = identify(m.text for m in messages)
+        counts[f"language_{language}"] += 1
+        if language != LANGUAGE:
+            counts["dropped_not_english"] += 1
+            return None
+        c = conversation
+        digest = hashlib.blake2b("\n".join(m.text for m in messages).encode(), digest_size=16).digest()
+        head = (c.id, c.source, c.platform, c.channel, str(c.truth), c.published_split or "")
+        span = (microseconds(c.start), microseconds(c.end))
+        people = len({m.author for m in messages})
+        return (*head, *span, len(messages), people, language, score, c.origin, digest)
+
+    def _clean_messages(self, parsed: Conversation) -> list[Message]:
+        kept: list[Message] = []
+        mask, person, platform = self.masker.mask, self.masker.person, parsed.platform
+        roster, onlookers = parsed.roster, parsed.onlookers
+        for message in parsed.messages:
+            if message.kind is not Kind.TEXT:
+                self._counts[f"removed_{message.kind}_messages"] += 1
+                continue
+            text = mask(mask_secrets(clean(message.text, platform)), roster, onlookers)
+            if not text:
+                self._counts["removed_empty_messages"] += 1
+                continue
+            kept.append(Message(message.id, person(message.author), text, message.time, message.parents))
+        ids = {m.id for m in kept}
+        for message in kept:
+            if message.parents:
+                message.parents = tuple(p for p in message.parents if p in ids)
+        return kept
+
+
+def _columns(conversation: Conversation) -> tuple[Iterable[Any], ...]:
+    """The conversation's rows of ``MESSAGES``, column by column."""
+    messages = conversation.messages
+    return (
+        repeat(conversation.id, len(messages)),
+        range(len(messages)),
+        [m.id for m in messages],
+        [m.author for m in messages],
+        [m.text for m in messages],
+        [microseconds(m.time) for m in messages],
+        [m.parents for m in messages],
+    )
+
+
+def _stage(parsed: Iterable[Conversation], filters: Filters, staged: _Staged, name: str) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    logged = 0
+    with staged.written() as write:
+        for cleaned in ordered_map(filters, _batches(parsed, counts), inline=_INLINE_BATCHES):
+            write(cleaned.conversations, cleaned.messages)
+            filters.masker.meet(cleaned.met)
+            counts.update(cleaned.counts)
+            if counts["parsed_conversations"] // _LOG_EVERY > logged:
+                logged = counts["parsed_conversations"] // _LOG_EVERY
+                logger.info("%s: %s", name, dict(counts))
+    return _with_few_languages(counts)
+
+
+def _with_few_languages(counts: Counter[str]) -> Counter[str]:
+    """The counts, with those of rare languages added up."""
+    languages = Counter({name: n for name, n in counts.items() if name.startswith("language_")})
+    rare = dict(languages.most_common()[LANGUAGES_COUNTED:])
+    found = Counter({name: n for name, n in counts.items() if name not in rare})
+    if rare:
+        found["language_other"] = sum(rare.values())
+    return found
+
+
+class _Staged:
+    """The conversations that the first pass kept, in two streams of Arrow batches that belong together pairwise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows = 0
+        self._paths = folder / "conversations.arrow", folder / "messages.arrow"
+
+    @contextmanager
+    def written(self) -> Iterator[Callable[[pa.RecordBatch, pa.RecordBatch], None]]:
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        first, second = map(str, self._paths)
+        with (
+            pa.OSFile(first, "wb") as head_file,
+            pa.OSFile(second, "wb") as row_file,
+            pa.ipc.new_stream(head_file, _STAGED, options=options) as heads,
+            pa.ipc.new_stream(row_file, MESSAGES, options=options) as rows,
+        ):
+
+            def write(conversations: pa.RecordBatch, messages: pa.RecordBatch) -> None:
+                self.rows += conversations.num_rows
+                heads.write_batch(conversations)
+                rows.write_batch(messages)
+
+            yield write
+
+    def conversations(self) -> Iterator[pa.RecordBatch]:
+        with pa.OSFile(str(self._paths[0])) as file:
+            yield from pa.ipc.open_stream(file)
+
+    def batches(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        """(conversations, messages), batch by batch."""
+        with pa.OSFile(str(self._paths[1])) as file:
+            yield from zip(self.conversations(), pa.ipc.open_stream(file), strict=True)
+
+
+_SPLITS = (Split.TRAIN, Split.DEV, Split.TEST)
+_EMBARGO, _COPY = len(_SPLITS), len(_SPLITS) + 1
+_TRAIN, _DEV, _TEST = range(len(_SPLITS))
+
+Places = NDArray[np.int8]
+"""For each conversation its place in ``_SPLITS``, or why it has none."""
+
+
+def _split(staged: _Staged, plan: SplitPlan, counts: Counter[str], path: Path) -> None:
+    places = _places(staged, plan)
+    test, dev = HeldOutShingles(), HeldOutShingles()
+    for conversations, messages, some in _placed(staged, places):
+        sizes = conversations["message_count"].to_numpy()
+        for held_out, split in ((test, _TEST), (dev, _DEV)):
+            held_out.add(messages["text"].filter(pa.array(np.repeat(some == split, sizes))).to_pylist())
+    both = test | dev
+    test.save(staged.folder / "test.npy")
+    both.save(staged.folder / "held_out.npy")
+    with write_tables(path, {"conversations": CONVERSATIONS, "messages": MESSAGES}) as writer:
+        keep, workers = _Keep({_TRAIN: both, _DEV: test}), None if len(both) else 1
+        for kept in ordered_map(keep, _placed(staged, places), workers=workers, inline=_INLINE_BATCHES):
+            writer.add_batch("conversations", kept.conversations)
+            writer.add_batch("messages", kept.messages)
+            counts.update(kept.counts)
+        writer.counts.update(counts)
+        logger.info("%s: %s", path.stem, writer.counts)
+
+
+def _places(staged: _Staged, plan: SplitPlan) -> Places:
+    places = np.zeros(staged.rows, dtype=np.int8)
+    places[_later_copies(staged)] = _COPY
+
+    def starts() -> Iterator[tuple[str, float]]:
+        done = 0
+        for batch in staged.conversations():
+            first = places[done : done + batch.num_rows] != _COPY
+            kept = batch.select(["channel", "started_at"]).filter(pa.array(first)).drop_null()
+            yield from zip(kept["channel"].to_pylist(), _seconds(kept["started_at"]), strict=True)
+            done += batch.num_rows
+
+    assign = plan(starts())
+    done = 0
+    for batch in staged.conversations():
+        columns = [batch[name].to_pylist() for name in ("conversation_id", "channel", "split")]
+        times = [_seconds(batch[name]) for name in ("started_at", "ended_at")]
+        for number, (name, channel, given, start, end) in enumerate(zip(*columns, *times, strict=True), start=done):
+            if places[number] != _COPY:
+                split = assign(name, channel, start, end, given or None)
+                places[number] = _EMBARGO if split is None else _SPLITS.index(split)
+        done += batch.num_rows
+    return places
+
+
+def _seconds(times: pa.Array) -> list[float | None]:
+    return [None if time is None else time / 1_000_000 for time in times.cast(pa.int64()).to_pylist()]
+
+
+def _later_copies(staged: _Staged) -> NDArray[np.int64]:
+    """The places of conversations whose very texts stood in an earlier one."""
+    schema = pa.schema([("place", pa.int64()), ("digest", pa.binary(16))])
+
+    def digests() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in staged.conversations():
+            places = pa.array(np.arange(done, done + batch.num_rows))
+            yield pa.RecordBatch.from_arrays([places, batch["digest"]], schema=schema)
+            done += batch.num_rows
+
+    query = (
+        "SELECT place FROM (SELECT place, row_number() OVER (PARTITION BY digest ORDER BY place) AS nth FROM digests) "
+        "WHERE nth > 1"
+    )
+    with connect_in_memory(staged.folder / "spill") as connection:
+        connection.register("digests", pa.RecordBatchReader.from_batches(schema, digests()))
+        found: NDArray[np.int64] = connection.sql(query).to_arrow_table()["place"].to_numpy()
+        return found
+
+
+def _placed(staged: _Staged, places: Places) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, Places]]:
+    done = 0
+    for conversations, messages in staged.batches():
+        yield conversations, messages, places[done : done + conversations.num_rows]
+        done += conversations.num_rows
+
+
+@dataclass(frozen=True)
+class _Kept:
+    conversations: pa.RecordBatch
+    messages: pa.RecordBatch
+    counts: Counter[str]
+
+
+@dataclass(frozen=True)
+class _Keep:
+    """Writes the split into conversations, and leaves out those without one and near-copies of what is closed to theirs."""
+
+    closed_to: Mapping[int, HeldOutShingles]
+
+    def __call__(self, placed: tuple[pa.RecordBatch, pa.RecordBatch, Places]) -> _Kept:
+        conversations, messages, places = placed
+        counts = Counter(dropped_duplicate=int((places == _COPY).sum()), dropped_embargo=int((places == _EMBARGO).sum()))
+        sizes = conversations["message_count"].to_numpy()
+        kept = places < len(_SPLITS)
+        for split, held_out in self.closed_to.items():
+            here = places == split
+            texts = messages["text"].filter(pa.array(np.repeat(here, sizes))).to_pylist()
+            leaks = _leaking(held_out, texts, sizes[here].tolist()) if len(held_out) else []
+            kept[here.nonzero()[0][leaks]] = False
+            counts["dropped_near_copy_of_held_out"] += len(leaks)
+        for number, name in enumerate(_SPLITS):
+            counts[f"kept_{name}_conversations"] = int((kept & (places == number)).sum())
+        counts["kept_conversations"] = int(kept.sum())
+        counts["kept_messages"] = int(sizes[kept].sum())
+        names = pa.array((*_SPLITS, "", "")).take(pa.array(places))
+        column = conversations.schema.get_field_index("split")
+        named = conversations.drop_columns("digest").set_column(column, CONVERSATIONS.field("split"), names)
+        return _Kept(named.filter(pa.array(kept)), messages.filter(pa.array(np.repeat(kept, sizes))), +counts)
+
+
+def _leaking(held_out: HeldOutShingles, texts: list[str], sizes: list[int]) -> list[int]:
+    """Which conversations, by number, are held out by half, or have a message that is held out almost whole."""
+    found: list[int] = []
+    counts = iter(held_out.hits_of_each(texts))
+    for number, size in enumerate(sizes):
+        own = list(islice(counts, size))
+        hits, total = (sum(column) for column in zip(*own, strict=True))
+        if contained(hits, total) >= CONVERSATION_THRESHOLD or any(contained(*one) >= MESSAGE_THRESHOLD for one in own):
+            found.append(number)
+    return found

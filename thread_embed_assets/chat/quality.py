@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from thread_embed_assets.chat.language import identify
+from thread_embed_assets.chat.leaks import no_leaks
 from thread_embed_assets.chat.model import CONVERSATIONS, MESSAGES
 from thread_embed_assets.chat.normalise import LANGUAGE, Normalised
-from thread_embed_assets.chat.people import is_everyday_word
 from thread_embed_assets.chat.read import read_conversations
+from thread_embed_assets.chat.words import is_everyday_word
 from thread_embed_assets.storage.fingerprint import fraction
 from thread_embed_assets.storage.quality import has_schema, not_empty, unique
 from thread_embed_assets.storage.tables import open_table
@@ -53,30 +55,57 @@ def language_share(stored: Normalised) -> Verdict:
 
 
 def speaker_names_gone(stored: Normalised, people: Path) -> Verdict:
-    """No name of a conversation's own speakers stands in its texts, apart from names that are everyday words."""
+    """No name of a conversation's own speakers, and of a member list nobody's, stands in the texts; everyday words may."""
     names: dict[str, set[str]] = defaultdict(set)
     for row in open_table(people, "people").rows_as_dicts():
-        if len(row["name"]) >= SHORTEST_NAME and not is_everyday_word(row["name"]):
-            names[row["person_id"]].add(row["name"])
+        names[row["person_id"]].add(row["name"])
+    telling = {person: {name for name in known if _tells(name)} for person, known in names.items()}
+    # Who goes by several names is on a member list, or has changed nick: such names are masked wherever they stand.
+    members = _Names(name for person, known in names.items() if len(known) > 1 for name in telling[person])
     faults: list[str] = []
     checked = 0
     for conversation in read_conversations(stored.conversations, stored.messages):
-        present = set().union(*(names[m.author] for m in conversation.messages if m.author in names))
-        unknown = {m.author for m in conversation.messages} - names.keys()
-        if any(not re.fullmatch(r"p_[0-9a-f]{10}", person) for person in unknown):
+        authors = {m.author for m in conversation.messages}
+        speakers = _Names(name for person in authors for name in telling.get(person, ()))
+        if any(not re.fullmatch(r"p_[0-9a-f]{10}", person) for person in authors - telling.keys()):
             faults.append(f"a bare author in {conversation.id}")
         for message in conversation.messages:
             checked += 1
-            if _names_in(message.text.casefold(), present):
+            text = message.text.casefold()
+            words = _WORD.findall(text)
+            if speakers.stand_in(text, words) or members.stand_in(text, words):
                 faults.append(f"message {message.id}")
-    return no_faults("messages that name a speaker", faults, checked)
+    return no_faults("messages that name a speaker or a member", faults, checked)
 
 
-def _names_in(text: str, names: set[str]) -> bool:
-    if not names.isdisjoint(_WORD.findall(text)):
-        return True
-    phrases = (name for name in names if name in text and not _WORD.fullmatch(name))
-    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in phrases)
+def _tells(name: str) -> bool:
+    return len(name) >= SHORTEST_NAME and not is_everyday_word(name)
+
+
+class _Names:
+    """Case-folded names: those that are one word, and by their first words those that are more."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._words: set[str] = set()
+        self._phrases: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            if _WORD.fullmatch(name):
+                self._words.add(name)
+            elif first := _WORD.search(name):
+                self._phrases[first[0]].append(name)
+
+    def stand_in(self, text: str, words: list[str]) -> bool:
+        if not self._words.isdisjoint(words):
+            return True
+        phrases = (name for word in self._phrases.keys() & words for name in self._phrases[word])
+        return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) for name in phrases)
+
+
+def no_private_data(stored: Normalised) -> Verdict:
+    """No sampled message holds a personal or secret string: e-mail and other addresses, numbers, passwords, tokens, keys."""
+    columns = (batch.columns for batch in stored.messages.scan(["message_id", "text"]))
+    texts = (row for ids, texts in columns for row in zip(ids.to_pylist(), texts.to_pylist(), strict=True))
+    return no_leaks(texts, stored.messages.rows)
 
 
 def filter_rates(stored: Normalised, bounds: tuple[float, float]) -> Verdict:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thread_embed_assets.chat import language as module
 from thread_embed_assets.chat.language import identify
 
 from .planted import sentences
@@ -38,6 +39,26 @@ def test_code_links_and_mentions_say_nothing() -> None:
     noise = "`for each line in the file print the name of the thing` [URL] " * 10 + "<@p_00000000aa> " * 20
     block = "```\nthis is the english text of a program and it is long enough to win over all other words\n```"
     assert identify([noise, block, german])[0] == "de"
+
+
+def test_no_more_is_read_than_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def predict(words: str) -> tuple[str, float]:
+        asked.append(words)
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(module, "_predict", predict)
+    for answers, sizes in (([("de", 0.9)], [150]), ([("de", 0.7), ("en", 0.6)], [150, 1_000])):
+        asked.clear()
+        left = iter(sentences(100, "long"))
+        assert identify(left) == answers[-1]
+        assert [len(words) for words in asked] == sizes
+        assert asked[-1].startswith(asked[0])
+        assert len(list(left)) > 80
+    asked.clear()
+    assert identify(sentences(1, "short")) == ("de", 0.7)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["123 :-) ...", "[URL]"], ["`code only`", "<@p_00000000aa>"]])

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
 from random import Random
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.model import Message
-from thread_embed_assets.chat.near_copies import HeldOutShingles, contained, shingles, similarity
+from thread_embed_assets.chat.near_copies import HeldOutShingles, contained, shingled, shingles, similarity
 from thread_embed_assets.chat.windows import cut
 
 from .planted import sentences
@@ -119,3 +128,111 @@ def test_similarity_counts_words() -> None:
     assert similarity("the red kettle", "Red kettle, the!") == 1.0
     assert similarity("a b c d", "a b x y") == 2 / 6
     assert similarity("a b", "c d") == 0.0
+
+
+def _five_words(text: str) -> list[tuple[str, ...]]:
+    """What is hashed, written plainly."""
+    lines = (re.findall(r"\w+", line) for line in text.lower().split("\n"))
+    return [tuple(words[n : n + 5]) for words in lines for n in range(len(words) - 4)]
+
+
+_WORDS = ["one", "two", "One", "ünter", "ΣΑΣ", "naïve", "3rd", "_x"]
+_PIECES = st.sampled_from([*_WORDS, " ", " ", " ", "\n", ", ", "\x00", "\xff", "🎉", "\ud800"])
+_TEXTS = st.lists(st.lists(_PIECES, max_size=40).map("".join) | st.text(max_size=60), max_size=12)
+
+
+@given(texts=_TEXTS)
+def test_texts_hashed_together_give_what_each_gives_alone(texts: list[str]) -> None:
+    hashed = shingled(texts)
+    for kind, ends in ((hashed.shingles, hashed.ends), (hashed.words, hashed.word_ends)):
+        assert len(ends) == len(texts)
+        assert len(kind) == (ends[-1] if texts else 0)
+    pieces = [hashed.shingles[start:end].tolist() for start, end in pairwise([0, *hashed.ends.tolist()])]
+    assert pieces == [shingles(text) for text in texts]
+    words = [len(re.findall(r"\w+", text.lower())) for text in texts]
+    assert np.diff(hashed.word_ends, prepend=0).tolist() == words
+
+
+@given(texts=_TEXTS)
+def test_equal_hashes_are_equal_words_in_equal_order(texts: list[str]) -> None:
+    said = [five for text in texts for five in _five_words(text)]
+    hashes = shingled(texts).shingles.tolist()
+    assert len(hashes) == len(said)
+    assert len(set(zip(hashes, said, strict=True))) == len(set(hashes)) == len(set(said))
+
+
+@given(words=st.permutations(["the", "kettle", "is", "not", "here"]))
+def test_word_order_matters(words: list[str]) -> None:
+    text = " ".join(words)
+    assert (shingles(text) == shingles("the kettle is not here")) == (text == "the kettle is not here")
+
+
+@given(seed=st.integers(0, 200))
+def test_a_shuffled_text_is_no_near_copy(seed: int) -> None:
+    words = " ".join(LINES).split()
+    Random(seed).shuffle(words)
+    assert HeldOutShingles(LINES).containment(" ".join(words)) < 0.1
+
+
+@given(seed=st.integers(0, 1000))
+def test_any_cut_of_held_out_messages_is_contained_whole(seed: int) -> None:
+    draw = Random(seed)
+    held_out = HeldOutShingles(["\n".join(LINES)])
+    for window in cut(len(LINES), (1, 2, 3, 5), draw):
+        assert held_out.containment("\n".join(LINES[window.start : window.stop])) == 1.0
+
+
+def test_a_text_longer_than_the_powers_that_are_kept() -> None:
+    lines = sentences(8_000, "long")
+    assert sum(map(len, lines)) > 1 << 19
+    assert shingles("\n".join(lines)) == shingled(lines).shingles.tolist()
+
+
+def test_hashes_are_the_same_in_every_process_and_every_version() -> None:
+    text = "The naïve kettle, is NOT here today"
+    code = f"from thread_embed_assets.chat.near_copies import shingles; print(shingles({text!r}))"
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        assert json.loads(done.stdout) == shingles(text)
+    assert shingles(text) == [14267155852421928876, 15426399715803750191, 5514137927269995239]
+
+
+@given(known=st.lists(st.integers(0, 2**64 - 1), max_size=50), others=st.lists(st.integers(0, 2**64 - 1), max_size=50))
+def test_found_is_membership(known: list[int], others: list[int]) -> None:
+    held_out = HeldOutShingles()
+    held_out.add_hashes(np.array(known, dtype=np.uint64))
+    asked = [*others, *known, *(k ^ 1 for k in known)]
+    assert held_out.found(np.array(asked, dtype=np.uint64)).tolist() == [hash_ in set(known) for hash_ in asked]
+    assert len(held_out) == len(set(known))
+
+
+def test_no_stranger_passes_the_filter_of_a_large_set() -> None:
+    draw = np.random.default_rng(1)
+    known, strangers = draw.integers(0, 2**64, (2, 100_000), dtype=np.uint64)
+    held_out = HeldOutShingles()
+    for part in np.split(known, 10):
+        held_out.add_hashes(part)
+    assert held_out.found(known).all()
+    assert not held_out.found(strangers).any()
+
+
+def test_what_is_saved_is_shared_by_name(tmp_path: Path) -> None:
+    held_out = HeldOutShingles(LINES)
+    counts = held_out.hits_of_each([*LINES, *FRESH])
+    held_out.save(tmp_path / "held_out.npy")
+    loaded = HeldOutShingles.load(tmp_path / "held_out.npy")
+    assert not loaded._known.flags.writeable  # mapped, not read
+    pickled = pickle.dumps(loaded)
+    assert len(pickled) < 300 > len(pickle.dumps(held_out))
+    for same in (loaded, pickle.loads(pickled), HeldOutShingles.load(tmp_path / "held_out.npy", mmap=False)):
+        assert same.hits_of_each([*LINES, *FRESH]) == counts
+    loaded.add(FRESH)
+    changed = pickle.loads(pickle.dumps(loaded))
+    assert all(changed.is_near_copy(line) for line in [*LINES, *FRESH])
+    assert not HeldOutShingles.load(tmp_path / "held_out.npy").is_near_copy(FRESH[0])
+
+
+def test_nothing_held_out_can_be_saved(tmp_path: Path) -> None:
+    HeldOutShingles().save(tmp_path / "empty.npy")
+    assert HeldOutShingles.load(tmp_path / "empty.npy").hits(LINES[0]) == (0, len(shingles(LINES[0])))

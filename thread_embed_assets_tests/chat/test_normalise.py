@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -9,13 +10,18 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from thread_embed_assets.chat import normalise as module
 from thread_embed_assets.chat import splits
-from thread_embed_assets.chat.model import Conversation, Kind, Message, Split
+from thread_embed_assets.chat.model import Conversation, Kind, Message, Split, Truth
 from thread_embed_assets.chat.normalise import Normalised, SplitPlan, normalise, open_normalised
 from thread_embed_assets.chat.people import Masker
 from thread_embed_assets.chat.read import read_conversations
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.parallel import WORKERS_VARIABLE
+from thread_embed_assets_tests.storage.conftest import small_disk  # noqa: F401
 
 from .planted import DAY, NOON, parsed, sentences
 
@@ -36,8 +42,14 @@ def by_time(starts: Iterable[tuple[str, float]]) -> splits.Assignment:
     return splits.by_channel_and_time("made", limits, embargo_hours=1)
 
 
-def build(path: Path, conversations: Iterable[Conversation], plan: SplitPlan = by_publisher) -> Normalised:
-    return normalise(conversations, Masker("made", b"k" * 16, {}), plan, path / "made.duckdb")
+def build(
+    path: Path,
+    conversations: Iterable[Conversation],
+    plan: SplitPlan = by_publisher,
+    masker: Masker | None = None,
+    **options: int,
+) -> Normalised:
+    return normalise(conversations, masker or Masker("made", b"k" * 16, {}), plan, path / "made.duckdb", **options)
 
 
 def kept(built: Normalised) -> list[str]:
@@ -50,6 +62,7 @@ def test_what_is_good_is_kept_whole(tmp_path: Path) -> None:
     assert built.counts == {
         "parsed_conversations": 5,
         "parsed_messages": 20,
+        "language_en": 5,
         "kept_conversations": 5,
         "kept_train_conversations": 5,
         "kept_messages": 20,
@@ -79,6 +92,26 @@ def test_each_filter_drops_and_counts_its_conversation(tmp_path: Path, texts: li
     dropped = {name: n for name, n in built.counts.items() if name.startswith("dropped_")}
     assert dropped == {count: 1}
     assert built.counts["parsed_conversations"] == built.counts["kept_conversations"] + 1
+
+
+def test_languages_are_counted_before_they_are_dropped_and_rare_ones_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter(["de", "fr", "en", "de", "ru", "de", "fr", "it"])
+    monkeypatch.setattr(module, "identify", lambda texts: (list(texts) and next(found), 0.9))
+    monkeypatch.setattr(module, "LANGUAGES_COUNTED", 2)
+    too_short = parsed(8, sentences(2, "short"))
+    built = build(tmp_path, [*(parsed(n) for n in range(8)), too_short])
+    counted = {name: n for name, n in built.counts.items() if name.startswith("language_")}
+    assert counted == {"language_de": 3, "language_fr": 2, "language_other": 3}
+    assert built.counts["dropped_not_english"] == 7
+
+
+@pytest.mark.parametrize(("fewest", "ids"), [(2, ["c001", "c002", "c003"]), (3, ["c002", "c003"]), (4, ["c003"])])
+def test_the_fewest_messages_are_the_sources_to_say(tmp_path: Path, fewest: int, ids: list[str]) -> None:
+    built = build(tmp_path, [parsed(n, messages=n + 1) for n in range(4)], fewest_messages=fewest)
+    assert kept(built) == ids
+    assert built.counts["dropped_too_few_messages"] == 4 - len(ids)
 
 
 def test_half_short_messages_are_allowed(tmp_path: Path) -> None:
@@ -172,6 +205,23 @@ def test_splits_by_time_and_the_embargo_is_counted(tmp_path: Path) -> None:
     assert built.counts["dropped_embargo"] == 1
 
 
+def test_the_split_is_planned_from_each_kept_conversation_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BATCH_MESSAGES", 10)
+    conversations = [parsed(n, sentences(4, n % 8), channel=f"room{n % 2}") for n in range(12)]
+    conversations[3].messages[0].time = None
+    for message in conversations[5].messages:
+        message.time = None
+    planned: list[tuple[str, float]] = []
+
+    def plan(starts: Iterable[tuple[str, float]]) -> splits.Assignment:
+        planned.extend(starts)
+        return by_publisher(())
+
+    build(tmp_path, [*conversations, parsed(12, GERMAN)], plan)
+    starts = [NOON + DAY * n + 60 * (n == 3) for n in range(8)]
+    assert planned == [(f"room{n % 2}", start) for n, start in enumerate(starts) if n != 5]
+
+
 def test_the_fingerprint_does_not_depend_on_the_order_of_the_files(tmp_path: Path) -> None:
     def conversations() -> list[Conversation]:
         return [parsed(n, published_split=Split.TEST if n < 4 else Split.TRAIN) for n in range(12)]
@@ -243,3 +293,121 @@ def test_memory_of_duplicates_is_over_cleaned_texts(tmp_path: Path) -> None:
     built = build(tmp_path, [parsed(1), again])
     assert kept(built) == ["c001"]
     assert built.counts["dropped_duplicate"] == 1
+
+
+def test_conversations_stay_in_the_order_of_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BATCH_MESSAGES", 10)
+    turned = [parsed(n) for n in range(30)]
+    Random(3).shuffle(turned)
+    names = [c.id for c in turned]
+    built = build(tmp_path, turned)
+    assert [c.id for c in read_conversations(built.conversations, built.messages)] == names
+
+
+def of_every_kind() -> list[Conversation]:
+    """Conversations of all splits with other languages, copies, near-copies, names and short messages among them."""
+    found = [
+        parsed(n, published_split=list(Split)[n % 3], roster=frozenset({"zorkle", f"vimmel{n // 7}"})) for n in range(60)
+    ]
+    found += [parsed(n, GERMAN) for n in range(60, 70)]
+    found += [parsed(n, sentences(4, n - 70), published_split=list(Split)[n % 3]) for n in range(70, 90)]
+    found += [parsed(n, [*sentences(3, f"f{n}"), sentences(4, n - 90)[1]]) for n in range(90, 110)]
+    found += [
+        parsed(n, [f"vimmel{n // 7}: {text}" for text in sentences(4, n)], roster=frozenset({f"vimmel{n // 7}"}))
+        for n in range(110, 130)
+    ]
+    found += [parsed(n, sentences(2, n)) for n in range(130, 140)]
+    return found
+
+
+def test_two_workers_write_what_one_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BATCH_MESSAGES", 20)
+    monkeypatch.setattr(module, "_INLINE_BATCHES", 3)
+    found: list[tuple[Normalised, list[str], set[tuple[str, str]]]] = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv(WORKERS_VARIABLE, workers)
+        masker = Masker("made", b"k" * 16, {"member": "zorkle"})
+        built = build(tmp_path / workers, of_every_kind(), masker=masker)
+        order = [c.id for c in read_conversations(built.conversations, built.messages)]
+        found.append((built, order, set(masker.people())))
+    (one, order, people), (two, *others) = found
+    assert (two.conversations.fingerprint, two.messages.fingerprint) == (
+        one.conversations.fingerprint,
+        one.messages.fingerprint,
+    )
+    assert two.counts == one.counts
+    assert others == [order, people]
+    assert {name for _, name in people} == {"zorkle", "quandor", "member", *(f"vimmel{n}" for n in range(15, 19))}
+    dropped = {name: n for name, n in one.counts.items() if name.startswith("dropped_")}
+    assert dropped == {
+        "dropped_duplicate": 20,
+        "dropped_near_copy_of_held_out": 13,
+        "dropped_not_english": 10,
+        "dropped_too_few_messages": 10,
+    }
+
+
+def test_a_never_ending_conversation_goes_on_as_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_CONVERSATION", 10)
+    built = build(tmp_path, [parsed(1, messages=32), parsed(2, messages=10)])
+    stored = {c.id: c for c in read_conversations(built.conversations, built.messages)}
+    assert list(stored) == ["c001", "c001+1", "c001+2", "c002"]
+    said = [m.id for name in ("c001", "c001+1", "c001+2") for m in stored[name].messages]
+    assert said == [f"m1-{n}" for n in range(30)]
+    assert stored["c001+1"].messages[0].parents == ()
+    assert stored["c001+1"].messages[1].parents == ("m1-10",)
+    assert (built.counts["cut_conversations"], built.counts["dropped_too_few_messages"]) == (1, 1)
+    assert built.counts["parsed_conversations"] == built.counts["kept_conversations"] + 1 == 5
+
+
+NAMES = st.frozensets(st.text(max_size=5), max_size=3)
+SAID = st.builds(
+    Message,
+    st.text(),
+    st.text(),
+    st.text(),
+    st.none() | st.floats(0, 2e9),
+    st.lists(st.text()).map(tuple),
+    st.sampled_from(Kind),
+)
+TALKS = st.builds(
+    Conversation,
+    st.text(),
+    st.text(),
+    st.text(),
+    st.text(),
+    st.sampled_from(Truth),
+    st.lists(SAID, max_size=4),
+    st.none() | st.sampled_from(Split),
+    st.text(),
+    NAMES,
+    NAMES,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(TALKS, max_size=5))
+def test_a_batch_comes_to_its_worker_whole(talks: list[Conversation]) -> None:
+    assert pickle.loads(pickle.dumps(module._Batch(talks))) == talks
+
+
+def test_a_roster_is_sent_once_a_batch_and_known_again(tmp_path: Path) -> None:
+    roster = frozenset(f"somebody with a long name {n}" for n in range(1_000))
+    batch = module._Batch(parsed(n, roster=roster) for n in range(50))
+    sent = pickle.dumps(batch)
+    assert len(sent) < 100_000
+    masker = Masker("made", b"k" * 16, {})
+    seen: list[frozenset[str]] = []
+    masker.mask = lambda text, names, onlookers: seen.append(names) or text  # type: ignore[method-assign,func-returns-value]
+    filters = module.Filters(masker)
+    for _ in range(3):
+        filters(pickle.loads(sent))
+    assert len({id(names) for names in seen}) == 1
+    assert seen[0] == roster
+
+
+def test_a_full_disk_is_told(small_disk: Path) -> None:  # noqa: F811
+    conversations = (parsed(n, messages=40) for n in range(2_000))
+    with pytest.raises(InputError, match="disk is full"):
+        build(small_disk, conversations)
+    assert list(small_disk.iterdir()) == []

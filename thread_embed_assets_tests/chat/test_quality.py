@@ -10,10 +10,12 @@ from thread_embed_assets.chat import quality
 from thread_embed_assets.chat.model import CONVERSATIONS, MESSAGES
 from thread_embed_assets.chat.normalise import Normalised, open_normalised
 from thread_embed_assets.chat.people import PEOPLE
+from thread_embed_assets.chat.secrets import mask_secrets
 from thread_embed_assets.storage.tables import write_tables
 from thread_embed_assets.verdict import Verdict
 
 from .planted import Stored, sentences, store
+from .planted_secrets import Planted, planted_secrets
 
 ADA, BEN = "p_00000000aa", "p_00000000bb"
 COUNTS = {"parsed_conversations": 50, "kept_conversations": 40}
@@ -51,11 +53,13 @@ def test_good_data_passes_every_check(tmp_path: Path) -> None:
         quality.language_share(stored),
         quality.speaker_names_gone(stored, people(tmp_path)),
         quality.filter_rates(stored, (0.1, 0.3)),
+        quality.no_private_data(stored),
     ]
     assert [v.description for v in verdicts if not v.passed] == []
     assert verdicts[3].numbers == {"checked": 40, "english_share": 1.0}
     assert verdicts[4].numbers == {"checked": 120, "faults": 0}
     assert verdicts[5].numbers["removed_share"] == pytest.approx(0.2)
+    assert verdicts[6].numbers == {"checked": 120, "faults": 0}
 
 
 def test_no_conversations_are_caught(tmp_path: Path) -> None:
@@ -64,6 +68,7 @@ def test_no_conversations_are_caught(tmp_path: Path) -> None:
     assert caught(quality.non_empty(stored), "messages")
     assert caught(quality.language_share(stored), "0.0% of 0")
     assert caught(quality.speaker_names_gone(stored, people(tmp_path)), "nothing to check")
+    assert caught(quality.no_private_data(stored), "nothing to check")
 
 
 @pytest.mark.parametrize("table", ["conversations", "messages"])
@@ -114,6 +119,24 @@ def test_a_speakers_name_is_caught(tmp_path: Path, text: str) -> None:
 )
 def test_what_is_no_name_of_a_speaker_passes(tmp_path: Path, text: str) -> None:
     assert quality.speaker_names_gone(planted(tmp_path, text), people(tmp_path)).passed
+
+
+@pytest.mark.parametrize("text", ["ask lurkwell about it", "U077ABC has it", "it is Lurkwell Fenwold's kettle"])
+def test_the_name_of_a_member_who_never_speaks_is_caught(tmp_path: Path, text: str) -> None:
+    silent = [("p_00000000dd", name) for name in ("lurkwell", "lurkwell fenwold", "u077abc", "page")]
+    table = people(tmp_path, [*NAMES, *silent])
+    stored = planted(tmp_path, text)
+    assert caught(quality.speaker_names_gone(stored, table), "1 of 120, such as message c07-1")
+    listed_once = people(tmp_path, [*NAMES, silent[0]])  # a nick met elsewhere, of whom no list says that it is a person
+    assert quality.speaker_names_gone(planted(tmp_path, "ask lurkwell about the page"), listed_once).passed
+
+
+@pytest.mark.parametrize("planted_secret", planted_secrets(each=1), ids=lambda planted: planted.kind)
+def test_private_data_is_caught_and_not_told(tmp_path: Path, planted_secret: Planted) -> None:
+    verdict = quality.no_private_data(planted(tmp_path, planted_secret.sentence))
+    assert caught(verdict, "1 of 120, such as c07-1 (")
+    assert all(piece not in verdict.description for piece in planted_secret.distinctive)
+    assert quality.no_private_data(planted(tmp_path, mask_secrets(planted_secret.sentence))).passed
 
 
 def test_a_name_of_two_words_is_caught_where_neither_word_is_a_name(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thread_embed_assets.chat.model import Split
-from thread_embed_assets.chat.splits import Boundaries, boundaries, by_channel_and_time, published
+from thread_embed_assets.chat.splits import Boundaries, boundaries, by_channel_and_time, by_conversation, published
 from thread_embed_assets.errors import InputError
 
 HOUR = 3600.0
@@ -33,6 +33,17 @@ def test_a_share_of_train_becomes_dev_by_id_alone() -> None:
 def test_no_published_split_is_told() -> None:
     with pytest.raises(InputError, match=r"source made: conversation 'c1' carries no published split.*by: channel_time"):
         published("made", 0.1)("c1", "x", 0.0, 1.0, None)
+
+
+def test_conversations_without_times_are_drawn_by_their_ids() -> None:
+    assign = by_conversation("made", dev_share=0.1, test_share=0.2)
+    found = {f"c{n}": assign(f"c{n}", "general", None, None, "train") for n in range(2000)}
+    counts = [list(found.values()).count(split) / 2000 for split in (Split.TRAIN, Split.DEV, Split.TEST)]
+    assert counts == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
+    again = by_conversation("made", dev_share=0.1, test_share=0.2)
+    assert {name: again(name, "elsewhere", 1.0, 2.0, None) for name in reversed(found)} == found
+    other = by_conversation("other", dev_share=0.1, test_share=0.2)
+    assert [other(name, "general", None, None, None) for name in found] != list(found.values())
 
 
 def test_boundaries_are_per_channel() -> None:
