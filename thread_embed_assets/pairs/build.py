@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, repeat
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
+from thread_embed_assets.chat.model import Split
 from thread_embed_assets.chat.near_copies import MESSAGE_THRESHOLD, HeldOutShingles, contained, overlap, word_set
-from thread_embed_assets.chat.read import StoredConversation, read_conversations, read_texts
+from thread_embed_assets.chat.normalise import Normalised
+from thread_embed_assets.chat.read import Block, StoredConversation, read_blocks, read_texts
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.pairs import response, temporal, thread
-from thread_embed_assets.pairs.candidates import WINDOW_SIZES, Make
+from thread_embed_assets.pairs.candidates import WINDOW_SIZES, Candidate, Make
 from thread_embed_assets.pairs.schema import PAIRS, Strategy
+from thread_embed_assets.storage.atomic import temporary_folder
 from thread_embed_assets.storage.fingerprint import fraction, seed
-from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_table, write_tables
+from thread_embed_assets.storage.parallel import ordered_map
+from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_table, record_batch, write_tables
 
 STRATEGIES: Mapping[Strategy, Make] = {
     Strategy.THREAD: thread.make,
     Strategy.RESPONSE: response.make,
     Strategy.TEMPORAL: temporal.make,
 }
+# Shorter conversations make no pair, whatever is drawn: they are not even read.
+FEWEST_MESSAGES: Mapping[Strategy, Callable[[Sequence[int]], int]] = {
+    Strategy.THREAD: lambda sizes: sizes[0] + 1,
+    Strategy.RESPONSE: lambda sizes: 2,
+    Strategy.TEMPORAL: lambda sizes: 2 * sizes[0],
+}
 WITH_CHANNEL_NEGATIVE = frozenset({Strategy.TEMPORAL})
 ANOTHER_TIME_SECONDS = 3600.0
 NEAR_COPY_SIMILARITY = 0.6
-_RECENT_WINDOWS = 64
 _TRIES = 8
+_BLOCK_MESSAGES = 8_000  # strategy C draws its negatives from the block
+_INLINE_BLOCKS = 3
 _LOG_EVERY = 250_000
 
 logger = logging.getLogger(__name__)
@@ -55,124 +73,196 @@ class PairOptions:
             raise InputError("window_sizes", f"not ascending sizes of 3 to 8: {self.window_sizes}", "Try 3,4,5,6,7,8")
 
 
-@dataclass(slots=True)
-class _Window:
-    conversation: str
-    end: float | None
-    text: str
-    words: frozenset[str]
-
-
-class _ChannelMemory:
-    """Recent windows of the channel being read, as negatives for the conversations that come after them."""
-
-    def __init__(self) -> None:
-        self._channel = ""
-        self._windows: deque[_Window] = deque(maxlen=_RECENT_WINDOWS)
-
-    def enter(self, channel: str) -> None:
-        if channel != self._channel:
-            self._channel = channel
-            self._windows.clear()
-
-    def add(self, window: _Window) -> None:
-        self._windows.append(window)
-
-    def draw(self, conversation: StoredConversation, positive: frozenset[str], draw: Random) -> _Window | None:
-        """A window of another conversation, an hour or more away, that is no near-copy of the positive (its words)."""
-        for _ in range(_TRIES if self._windows else 0):
-            window = self._windows[int(draw.random() * len(self._windows))]
-            if window.conversation == conversation.id:
-                continue
-            near = None not in (window.end, conversation.start) and (
-                conversation.start - window.end < ANOTHER_TIME_SECONDS  # type: ignore[operator]
-            )
-            if not near and overlap(window.words, positive) < NEAR_COPY_SIMILARITY:
-                return window
-        return None
-
-
 def build_pairs(
-    strategy: Strategy, source: str, conversations: TableHandle, messages: TableHandle, options: PairOptions, path: Path
+    strategy: Strategy,
+    source: str,
+    conversations: TableHandle,
+    messages: TableHandle,
+    options: PairOptions,
+    path: Path,
+    *,
+    allowed: Container[str] = STRATEGIES,
+    dropped: Container[str] = frozenset(),
+    held_out: Mapping[str, HeldOutShingles] = MappingProxyType({}),
 ) -> TableHandle:
     """Write the pairs of one strategy and source to ``path``; train and dev conversations only.
 
-    Every draw comes from a hash of (strategy, source, conversation id), so the same rows come out in any order of work.
+    Every draw comes from a hash of (strategy, source, conversation id), and a negative from the conversation's own block of
+    the table, so the same rows come out however many workers there are.
+
+    Args:
+        allowed: the strategies that the source can serve; the table of another one is empty.
+        dropped: ids of conversations to leave out, such as those that stand in other sources, too.
+        held_out: split to what other sources close to it (``chat.duplicates``): it makes no pair here either.
     """
-    test = HeldOutShingles(read_texts(conversations, messages, "c.split = 'test'"))
-    held_out = {"train": test | HeldOutShingles(read_texts(conversations, messages, "c.split = 'dev'")), "dev": test}
-    memory = _ChannelMemory()
-    with write_tables(path, {"pairs": PAIRS}) as writer:
-        for conversation in read_conversations(conversations, messages, "c.split <> 'test'"):
-            writer.count("conversations")
-            if fraction("keep", source, conversation.id) < options.keep_share:
-                memory.enter(f"{conversation.split}\0{conversation.channel}")
-                _pairs_of(conversation, strategy, options, held_out[conversation.split], memory, writer)
+    with write_tables(path, {"pairs": PAIRS}) as writer, temporary_folder(path) as folder:
+        if str(strategy) in allowed:
+            held = _held_out(Normalised(conversations, messages), held_out, folder)
+            chosen = _chosen(source, conversations, messages, options, dropped, writer)
+            for made in ordered_map(_Maker(strategy, source, options, held), chosen, inline=_INLINE_BLOCKS):
+                writer.add_batch("pairs", made.pairs)
+                for name, count in made.counts.items():
+                    writer.count(name, count)
+        else:
+            writer.count("strategy_not_served")
     handle = open_table(path, "pairs")
     logger.info("%s pairs of %s: %d rows, %s", strategy, source, handle.rows, dict(handle.counts))
     return handle
 
 
-def _pairs_of(
-    conversation: StoredConversation,
-    strategy: Strategy,
+def _held_out(own: Normalised, elsewhere: Mapping[str, HeldOutShingles], folder: Path) -> Mapping[str, HeldOutShingles]:
+    """Split to what is closed to it, saved so that all workers read one copy."""
+    test, dev = (
+        HeldOutShingles(read_texts(own.conversations, own.messages, f"c.split = '{split}'"))
+        for split in (Split.TEST, Split.DEV)
+    )
+    closed_to = {str(Split.TRAIN): test | dev, str(Split.DEV): test}
+    for split, shingles in elsewhere.items():
+        closed_to[split] |= shingles
+    for split, shingles in closed_to.items():
+        shingles.save(folder / f"closed_to_{split}.npy")
+    return closed_to
+
+
+def _chosen(
+    source: str,
+    conversations: TableHandle,
+    messages: TableHandle,
     options: PairOptions,
-    held_out: HeldOutShingles,
-    memory: _ChannelMemory,
+    dropped: Container[str],
     writer: TableWriter,
-) -> None:
-    messages = conversation.messages
-    source = conversation.source
-    draw = Random(seed(strategy, source, conversation.id))
-    label = seed(source, conversation.id) >> 1
-    render = FORMATS[options.text_format].renderer(messages)
-    hits = held_out.hits_of_each([m.text for m in messages]) if len(held_out) else []
-    any_hits = any(count for count, _ in hits)
-    fresh: list[_Window] = []
+) -> Iterator[Block]:
+    done = 0
+    for block in read_blocks(conversations, messages, f"c.split <> '{Split.TEST}'", _BLOCK_MESSAGES):
+        ids = block.ids
+        elsewhere = np.array([name in dropped for name in ids])
+        kept = np.array([fraction("keep", source, name) < options.keep_share for name in ids])
+        writer.count("conversations", len(ids))
+        if elsewhere.any():
+            writer.count("dropped_duplicate_elsewhere", int(elsewhere.sum()))
+        if (done + len(ids)) // _LOG_EVERY > done // _LOG_EVERY:
+            logger.info("%s: %d conversations read", source, done + len(ids))
+        done += len(ids)
+        yield block.keep(kept & ~elsewhere)
 
-    def copied(positions: Sequence[int]) -> bool:
-        if not any_hits:
-            return False
-        return contained(sum(hits[i][0] for i in positions), sum(hits[i][1] for i in positions)) >= MESSAGE_THRESHOLD
 
-    for number, candidate in enumerate(STRATEGIES[strategy](conversation, options.window_sizes, draw)):
-        anchor = render(candidate.anchor)
-        positive = render(candidate.positive)
-        if not anchor or not positive or anchor in positive or positive in anchor:
-            writer.count("dropped_one_contains_the_other")
-            continue
-        if copied(candidate.anchor) or copied(candidate.positive):
-            writer.count("dropped_near_copy_of_held_out")
-            continue
-        negative = None
-        if strategy in WITH_CHANNEL_NEGATIVE:
-            said = word_set(positive)
-            negative = memory.draw(conversation, said, draw)
-            fresh.append(_Window(conversation.id, conversation.end, positive, said))
-            writer.count("with_negative", negative is not None)
+@dataclass(frozen=True)
+class _Made:
+    pairs: pa.RecordBatch
+    counts: Counter[str]
+
+
+@dataclass(eq=False)
+class _Pair:
+    """A pair on its way to a row."""
+
+    conversation: StoredConversation
+    number: int
+    candidate: Candidate
+    anchor: str
+    positive: str
+    draw: Random
+    negative: _Pair | None = None
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The positive's words."""
+        return word_set(self.positive)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the pairs of a block of conversations."""
+
+    strategy: Strategy
+    source: str
+    options: PairOptions
+    held_out: Mapping[str, HeldOutShingles]
+
+    def __call__(self, block: Block) -> _Made:
+        counts: Counter[str] = Counter()
+        pairs: list[_Pair] = []
+        splits = np.array(block.heads["split"].to_pylist())
+        long_enough = block.sizes >= FEWEST_MESSAGES[self.strategy](self.options.window_sizes)
+        for split, held_out in self.held_out.items():
+            made = list(self._pairs(block.keep((splits == split) & long_enough), held_out, counts))
+            if self.strategy in WITH_CHANNEL_NEGATIVE:
+                _draw_negatives(made)
+                counts["with_negative"] += sum(pair.negative is not None for pair in made)
+            counts[f"{split}_pairs"] += len(made)
+            pairs += made
+        return _Made(record_batch([self._row(pair) for pair in pairs], PAIRS), counts)
+
+    def _pairs(self, block: Block, held_out: HeldOutShingles, counts: Counter[str]) -> Iterator[_Pair]:
+        render_as, make = FORMATS[self.options.text_format], STRATEGIES[self.strategy]
+        hits = iter(held_out.hits_of_each(block.texts)) if len(held_out) else repeat((0, 0))
+        for conversation in block:
+            copied = _copies(list(islice(hits, len(conversation.messages))))
+            render = render_as.renderer(conversation.messages)
+            draw = Random(seed(self.strategy, self.source, conversation.id))
+            for number, candidate in enumerate(make(conversation, self.options.window_sizes, draw)):
+                anchor, positive = render(candidate.anchor), render(candidate.positive)
+                if not anchor or not positive or anchor in positive or positive in anchor:
+                    counts["dropped_one_contains_the_other"] += 1
+                elif copied(candidate.anchor) or copied(candidate.positive):
+                    counts["dropped_near_copy_of_held_out"] += 1
+                else:
+                    yield _Pair(conversation, number, candidate, anchor, positive, draw)
+
+    def _row(self, pair: _Pair) -> tuple[Any, ...]:
+        conversation, candidate, negative = pair.conversation, pair.candidate, pair.negative
+        messages = conversation.messages
         before, after = messages[candidate.anchor[-1]].time, messages[candidate.positive[0]].time
-        writer.count(f"{conversation.split}_pairs")
-        writer.add(
-            "pairs",
-            (
-                f"{conversation.id}#{strategy}{number}",
-                str(strategy),
-                source,
-                conversation.platform,
-                conversation.channel,
-                conversation.id,
-                label,
-                conversation.split,
-                conversation.truth,
-                options.text_format,
-                anchor,
-                positive,
-                negative.text if negative else None,
-                negative.conversation if negative else None,
-                [messages[i].id for i in candidate.anchor],
-                [messages[i].id for i in candidate.positive],
-                None if before is None or after is None else after - before,
-            ),
+        return (
+            f"{conversation.id}#{self.strategy}{pair.number}",
+            str(self.strategy),
+            self.source,
+            conversation.platform,
+            conversation.channel,
+            conversation.id,
+            seed(self.source, conversation.id) >> 1,
+            conversation.split,
+            conversation.truth,
+            self.options.text_format,
+            pair.anchor,
+            pair.positive,
+            negative.positive if negative else None,
+            negative.conversation.id if negative else None,
+            [messages[i].id for i in candidate.anchor],
+            [messages[i].id for i in candidate.positive],
+            None if before is None or after is None else after - before,
         )
-    for window in fresh:
-        memory.add(window)
+
+
+def _copies(hits: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], bool]:
+    """Whether the messages at some positions are held out almost whole, given each one's (hits, shingles)."""
+    if not any(count for count, _ in hits):
+        return lambda positions: False
+    return lambda positions: (
+        contained(sum(hits[i][0] for i in positions), sum(hits[i][1] for i in positions)) >= MESSAGE_THRESHOLD
+    )
+
+
+def _draw_negatives(pairs: Sequence[_Pair]) -> None:
+    """Give each pair, if one is found, the positive of another conversation of its channel, an hour or more away, that is no
+    near-copy of its own."""
+    by_channel: dict[str, list[_Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_channel[pair.conversation.channel].append(pair)
+    for pair in pairs:
+        windows = by_channel[pair.conversation.channel]
+        for _ in range(_TRIES):
+            other = windows[int(pair.draw.random() * len(windows))]
+            if _another_time(pair.conversation, other.conversation) and (
+                overlap(other.words, pair.words) < NEAR_COPY_SIMILARITY
+            ):
+                pair.negative = other
+                break
+
+
+def _another_time(one: StoredConversation, other: StoredConversation) -> bool:
+    if one.id == other.id:
+        return False
+    if one.start is None or one.end is None or other.start is None or other.end is None:
+        return True
+    return max(one.start - other.end, other.start - one.end) >= ANOTHER_TIME_SECONDS

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from thread_embed_assets.chat.near_copies import HeldOutShingles
+from thread_embed_assets.chat.leaks import no_leaks
+from thread_embed_assets.chat.near_copies import MESSAGE_THRESHOLD, HeldOutShingles, contained
 from thread_embed_assets.chat.normalise import Normalised
-from thread_embed_assets.chat.read import read_conversations
+from thread_embed_assets.chat.read import read_texts
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES, PAIRS, Strategy
 from thread_embed_assets.storage.quality import has_schema, not_empty, unique
 from thread_embed_assets.storage.tables import TableHandle, connect_read_only
@@ -59,8 +60,13 @@ def anchor_without_positive(pairs: TableHandle) -> Verdict:
     return no_faults("pairs whose one text contains the other", _matching(pairs, where), pairs.rows)
 
 
-def no_held_out_text(pairs: TableHandle, stored: Normalised) -> Verdict:
-    """No train text is a test or dev text or a near-copy, and no dev text a test text; no pair is of a test conversation."""
+def no_held_out_text(pairs: TableHandle, stored: Normalised, others: Sequence[Normalised] = ()) -> Verdict:
+    """No train text is a test or dev text of any source or a near-copy, no dev text a test text; no pair is of a test one.
+
+    Args:
+        stored: the source that the pairs are of.
+        others: the other sources, whose held-out texts count just as much.
+    """
     faults = _matching(pairs, "split NOT IN ('train', 'dev')")
     with connect_read_only([pairs, stored.conversations]) as connection:
         query = (
@@ -69,18 +75,33 @@ def no_held_out_text(pairs: TableHandle, stored: Normalised) -> Verdict:
             "WHERE c.split <> pairs.split"
         )
         faults += [str(row[0]) for row in connection.execute(query).fetchall()]
-    test = HeldOutShingles(_texts(stored, "c.split = 'test'"))
-    held_out = {"train": test | HeldOutShingles(_texts(stored, "c.split = 'dev'")), "dev": test}
+    test, dev = HeldOutShingles(), HeldOutShingles()
+    for source in (stored, *others):
+        test.add(read_texts(source.conversations, source.messages, "c.split = 'test'"))
+        dev.add(read_texts(source.conversations, source.messages, "c.split = 'dev'"))
+    held_out = {"train": test | dev, "dev": test}
     for batch in pairs.scan(["pair_id", "split", "anchor", "positive", "negative"]):
-        for pair_id, split, *texts in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            shingles = held_out.get(split, test)
-            if any(text and shingles.is_near_copy(text) for text in texts):
-                faults.append(pair_id)
-    return no_faults("pairs with held-out text", faults, pairs.rows)
+        ids, splits, *texts = (column.to_pylist() for column in batch.columns)
+        for split, shingles in held_out.items():
+            rows = [row for row, found in enumerate(splits) if found == split]
+            for column in texts:
+                counts = shingles.hits_of_each([column[row] or "" for row in rows])
+                copies = (row for row, count in zip(rows, counts, strict=True) if contained(*count) >= MESSAGE_THRESHOLD)
+                faults += (ids[row] for row in copies)
+    return no_faults("pairs with held-out text", sorted(set(faults)), pairs.rows)
 
 
-def _texts(stored: Normalised, where: str) -> Iterator[str]:
-    return (m.text for c in read_conversations(stored.conversations, stored.messages, where) for m in c.messages)
+def no_private_data(pairs: TableHandle) -> Verdict:
+    """No sampled anchor, positive or negative holds a personal or secret string."""
+    columns = ("anchor", "positive", "negative")
+    texts = (
+        (f"{pair_id}, {column}", text)
+        for batch in pairs.scan(["pair_id", *columns])
+        for column in columns
+        for pair_id, text in zip(batch.column("pair_id").to_pylist(), batch.column(column).to_pylist(), strict=True)
+        if text
+    )
+    return no_leaks(texts, len(columns) * pairs.rows)
 
 
 def negatives_schema(negatives: TableHandle) -> Verdict:

@@ -50,8 +50,26 @@ class Layout:
     def conversations(self, source: str) -> Path:
         return self.data / "conversations" / f"{source}.duckdb"
 
+    def duplicates(self, source: str) -> Path:
+        return self.data / "duplicates" / f"{source}.duckdb"
+
+    @property
+    def sketch_cache(self) -> Path:
+        """A sample of each conversation's shingles, to find what may be alike in other sources."""
+        return self.data / "cache" / "sketches"
+
     def pairs(self, strategy: str, source: str) -> Path:
         return self.data / "pairs" / strategy / f"{source}.duckdb"
+
+    def source_report(self, source: str) -> Path:
+        return self.data / "reports" / source / "conversations"
+
+    def pairs_report(self, source: str) -> Path:
+        return self.data / "reports" / source / "pairs"
+
+    @property
+    def corpus_report(self) -> Path:
+        return self.data / "reports" / "corpus" / "sources"
 
     @property
     def benchmark(self) -> Path:
@@ -59,6 +77,9 @@ class Layout:
 
     def tasks(self, source: str) -> Path:
         return self.benchmark / "tasks" / f"{source}.duckdb"
+
+    def disentangling(self, split: str) -> Path:
+        return self.benchmark / f"disentangling-{split}.json"
 
     def runs(self, source: str) -> Path:
         return self.benchmark / "runs" / source

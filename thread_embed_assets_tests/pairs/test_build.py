@@ -5,20 +5,26 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from thread_embed_assets.chat.near_copies import similarity
+from thread_embed_assets.chat.near_copies import HeldOutShingles, similarity
 from thread_embed_assets.chat.normalise import Normalised
+from thread_embed_assets.chat.read import StoredConversation
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.pairs import build as module
 from thread_embed_assets.pairs import quality
 from thread_embed_assets.pairs.build import PairOptions, build_pairs
 from thread_embed_assets.pairs.schema import PAIRS, Strategy
+from thread_embed_assets.storage.parallel import WORKERS_VARIABLE
 from thread_embed_assets.storage.tables import TableHandle
 from thread_embed_assets_tests.chat.planted import NOON, Stored, sentences, store
 
-from .made import PEOPLE, rows, threads
+from .made import PEOPLE, SIZES, rows, talks, threads
 
 ALL = list(Strategy)
 HOUR = 3600.0
@@ -77,12 +83,33 @@ def test_only_train_and_dev_conversations_make_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", ALL)
-def test_the_same_rows_come_out_again_in_any_order_of_storage(tmp_path: Path, strategy: Strategy) -> None:
+def test_the_same_rows_come_out_again(tmp_path: Path, strategy: Strategy) -> None:
     planted = threads(20, dev=4)
     one, _ = build(tmp_path / "one", planted, strategy)
-    two, _ = build(tmp_path / "two", list(reversed(planted)), strategy)
-    assert one.fingerprint == two.fingerprint
+    again, _ = build(tmp_path / "again", planted, strategy)
+    assert one.fingerprint == again.fingerprint
+    assert rows(one) == rows(again)
+    turned, _ = build(tmp_path / "turned", list(reversed(planted)), strategy)
+    if strategy is Strategy.TEMPORAL:  # its negatives are drawn from what is stored around it
+        assert {row["pair_id"] for row in rows(turned)} == {row["pair_id"] for row in rows(one)}
+    else:
+        assert turned.fingerprint == one.fingerprint
+
+
+def test_two_workers_write_what_one_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK_MESSAGES", 100)
+    monkeypatch.setattr(module, "_INLINE_BLOCKS", 1)
+    planted = threads(80, test=10, dev=10)
+    planted[3] = replace(planted[3], texts=planted[-1].texts)
+    found = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv(WORKERS_VARIABLE, workers)
+        found.append(build(tmp_path / workers, planted, Strategy.TEMPORAL)[0])
+    one, two = found
     assert rows(one) == rows(two)
+    assert one.counts == two.counts
+    assert one.counts["dropped_near_copy_of_held_out"] > 0
+    assert one.counts["conversations"] == 70
 
 
 def test_the_same_rows_come_out_in_another_process(tmp_path: Path) -> None:
@@ -198,7 +225,7 @@ def test_temporal_negatives_come_from_another_conversation_of_the_channel_at_ano
         assert (here.channel, here.split) == (there.channel, there.split)
         assert here.start is not None
         assert there.start is not None
-        assert here.start - (there.start + 9 * 60) >= HOUR
+        assert abs(here.start - there.start) - 9 * 60 >= HOUR
         assert row["negative"] in "\n".join(there.texts)
         assert similarity(row["negative"], row["positive"]) < 0.6
 
@@ -218,7 +245,7 @@ def test_a_repeated_text_is_no_negative(tmp_path: Path) -> None:
 
 
 def test_without_times_there_are_negatives_and_no_gaps(tmp_path: Path) -> None:
-    planted = [replace(p, start=None) for p in threads(20, channels=1)]
+    planted = [replace(p, start=None) for p in threads(20, messages=40, channels=1)]
     pairs, _ = build(tmp_path, planted, Strategy.TEMPORAL)
     found = rows(pairs)
     assert all(row["gap_seconds"] is None for row in found)
@@ -230,3 +257,70 @@ def test_without_times_there_are_negatives_and_no_gaps(tmp_path: Path) -> None:
 def test_other_strategies_bring_no_negative_of_their_own(tmp_path: Path, strategy: Strategy) -> None:
     pairs, _ = build(tmp_path, threads(12), strategy)
     assert all(row["negative"] is None for row in rows(pairs))
+
+
+def test_a_negative_comes_from_the_conversations_own_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK_MESSAGES", 120)
+    pairs, _ = build(tmp_path, threads(40, channels=1), Strategy.TEMPORAL)
+    found = [(int(row["conversation_id"][1:]), int(row["negative_conversation_id"][1:])) for row in rows(pairs)]
+    assert all(here // 10 == there // 10 for here, there in found)
+    assert {here < there for here, there in found} == {True, False}
+
+
+def test_what_stands_in_other_sources_is_left_out(tmp_path: Path) -> None:
+    planted = threads(12)
+    stored = store(tmp_path / "c.duckdb", planted)
+    tables = stored.conversations, stored.messages
+    dropped = {"c001", "c007", "of another source"}
+    pairs = build_pairs(Strategy.THREAD, "made", *tables, PairOptions(), tmp_path / "p.duckdb", dropped=dropped)
+    assert {row["conversation_id"] for row in rows(pairs)} == {p.id for p in planted} - dropped
+    assert (pairs.counts["conversations"], pairs.counts["dropped_duplicate_elsewhere"]) == (12, 2)
+
+
+@pytest.mark.parametrize("strategy", ALL)
+def test_what_other_sources_hold_out_is_held_out_here(tmp_path: Path, strategy: Strategy) -> None:
+    other = threads(6, test=2, dev=2, seed="other")
+    test, dev = (
+        HeldOutShingles(text for thread in other if thread.split == split for text in thread.texts)
+        for split in ("test", "dev")
+    )
+    own = threads(8, dev=2, seed="own")
+    own[0] = replace(own[0], texts=other[-1].texts)
+    own[1] = replace(own[1], texts=other[-3].texts)
+    own[2] = replace(own[2], texts=other[0].texts)
+    own[6] = replace(own[6], texts=other[-2].texts)
+    own[7] = replace(own[7], texts=other[-4].texts)
+    stored = store(tmp_path / "c.duckdb", own)
+    tables = stored.conversations, stored.messages
+    pairs = build_pairs(
+        strategy, "made", *tables, PairOptions(), tmp_path / "p.duckdb", held_out={"train": test | dev, "dev": test}
+    )
+    assert {row["conversation_id"] for row in rows(pairs)} == {"c002", "c003", "c004", "c005", "c007"}
+    alone = build_pairs(strategy, "made", *tables, PairOptions(), tmp_path / "p.duckdb")
+    assert len({row["conversation_id"] for row in rows(alone)}) == 8
+
+
+def test_a_strategy_that_the_source_cannot_serve_makes_no_pair(tmp_path: Path) -> None:
+    stored = store(tmp_path / "c.duckdb", threads(6))
+    tables = stored.conversations, stored.messages
+    for strategy, expected in ((Strategy.RESPONSE, True), (Strategy.THREAD, False)):
+        path = tmp_path / f"{strategy}.duckdb"
+        pairs = build_pairs(strategy, "made", *tables, PairOptions(), path, allowed=("response",))
+        assert bool(pairs.rows) == expected
+        assert pairs.schema.names == PAIRS.names
+        assert pairs.counts.get("strategy_not_served", 0) == (not expected)
+
+
+@given(talk=talks(), first=st.integers(0, 3), seed=st.integers())
+def test_conversations_that_are_passed_over_would_make_no_pair(talk: StoredConversation, first: int, seed: int) -> None:
+    sizes = SIZES[first:]
+    for strategy, make in module.STRATEGIES.items():
+        if len(talk.messages) < module.FEWEST_MESSAGES[strategy](sizes):
+            assert list(make(talk, sizes, Random(seed))) == []
+
+
+@pytest.mark.parametrize(("strategy", "fewest"), [(Strategy.THREAD, 4), (Strategy.RESPONSE, 2), (Strategy.TEMPORAL, 6)])
+def test_the_shortest_conversation_that_can_make_a_pair_does(tmp_path: Path, strategy: Strategy, fewest: int) -> None:
+    planted = [replace(p, id=f"{p.id}-{count}") for count in (fewest - 1, fewest) for p in threads(3, messages=count)]
+    pairs, _ = build(tmp_path, planted, strategy)
+    assert {row["conversation_id"] for row in rows(pairs)} == {f"c{n:03}-{fewest}" for n in range(3)}

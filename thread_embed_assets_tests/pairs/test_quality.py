@@ -16,6 +16,7 @@ from thread_embed_assets_tests.chat.planted import Stored, sentences, store
 from .made import NEGATIVE, pair, write_negatives, write_pairs
 
 TEST, DEV = sentences(4, "test"), sentences(4, "dev")
+ELSEWHERE, ELSEWHERE_DEV = sentences(4, "test elsewhere"), sentences(4, "dev elsewhere")
 Rows = list[dict[str, Any]]
 
 
@@ -35,6 +36,15 @@ def good() -> Rows:
 def stored(tmp_path: Path) -> Normalised:
     planted = [Stored(f"c{n}", sentences(4, n), split="dev" if n == 5 else "train") for n in range(1, 6)]
     return store(tmp_path / "c.duckdb", [*planted, Stored("t", TEST, split="test"), Stored("d", DEV, split="dev")])
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> list[Normalised]:
+    trained = Stored("r", sentences(4, "trained"))
+    return [
+        store(tmp_path / "e1.duckdb", [trained, Stored("t2", ELSEWHERE, split="test")]),
+        store(tmp_path / "e2.duckdb", [Stored("d2", ELSEWHERE_DEV, split="dev")]),
+    ]
 
 
 def table(path: Path, *more: dict[str, Any]) -> TableHandle:
@@ -67,6 +77,7 @@ def test_good_data_passes_every_check(tmp_path: Path, stored: Normalised) -> Non
         quality.no_held_out_text(pairs, stored),
         quality.negatives_schema(hard),
         quality.negatives_from_elsewhere(hard, [pairs]),
+        quality.no_private_data(pairs),
     ]
     assert [v.description for v in verdicts if not v.passed] == []
     assert [v.numbers["checked"] for v in verdicts[2:6]] == [5] * 4
@@ -76,6 +87,7 @@ def test_an_empty_table_is_caught_by_every_check(tmp_path: Path, stored: Normali
     pairs, hard = write_pairs(tmp_path / "p.duckdb", []), write_negatives(tmp_path / "n.duckdb", [])
     assert caught(quality.non_empty(pairs), "such as pairs")
     for verdict in (
+        quality.no_private_data(pairs),
         quality.unique_ids(pairs),
         quality.window_sizes(pairs),
         quality.anchor_without_positive(pairs),
@@ -154,6 +166,31 @@ def test_a_text_inside_the_other_is_caught(tmp_path: Path, anchor: str, positive
 )
 def test_held_out_text_is_caught(tmp_path: Path, stored: Normalised, fault: dict[str, Any]) -> None:
     assert caught(quality.no_held_out_text(table(tmp_path, pair(9, **fault)), stored))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"anchor": ELSEWHERE[0]},
+        {"positive": "\n".join(ELSEWHERE[1:3])},
+        {"negative": ELSEWHERE_DEV[0].upper()},
+        {"split": "dev", "anchor": ELSEWHERE[2]},
+    ],
+)
+def test_text_that_another_source_holds_out_is_caught(
+    tmp_path: Path, stored: Normalised, elsewhere: list[Normalised], fault: dict[str, Any]
+) -> None:
+    planted = table(tmp_path, pair(9, **fault))
+    assert caught(quality.no_held_out_text(planted, stored, elsewhere))
+    assert quality.no_held_out_text(planted, stored).passed
+
+
+def test_with_other_sources_the_own_still_counts_and_their_train_texts_do_not(
+    tmp_path: Path, stored: Normalised, elsewhere: list[Normalised]
+) -> None:
+    assert caught(quality.no_held_out_text(table(tmp_path, pair(9, anchor=TEST[0])), stored, elsewhere))
+    fine = table(tmp_path, pair(9, split="dev", anchor=ELSEWHERE_DEV[0]), pair(8, positive=sentences(1, "trained")[0]))
+    assert quality.no_held_out_text(fine, stored, elsewhere).passed
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,12 @@ def test_the_places_people_can_rely_on() -> None:
     places = {
         "data/raw/irc": layout.raw("irc"),
         "data/conversations/irc.duckdb": layout.conversations("irc"),
+        "data/duplicates/irc.duckdb": layout.duplicates("irc"),
+        "data/cache/sketches": layout.sketch_cache,
         "data/pairs/thread/irc.duckdb": layout.pairs("thread", "irc"),
+        "data/reports/irc/conversations": layout.source_report("irc"),
+        "data/reports/irc/pairs": layout.pairs_report("irc"),
+        "data/reports/corpus/sources": layout.corpus_report,
         "data/benchmark": layout.benchmark,
         "data/benchmark/tasks/irc.duckdb": layout.tasks("irc"),
         "data/benchmark/runs/irc": layout.runs("irc"),

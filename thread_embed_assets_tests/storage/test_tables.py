@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,10 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage import tables
 from thread_embed_assets.storage.tables import (
     BATCH_ROWS,
     TableHandle,
     TableWriter,
+    connect_in_memory,
     connect_read_only,
     open_table,
     write_tables,
@@ -307,3 +311,54 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with connect_read_only([handle]) as connection, pytest.raises(duckdb.Error, match="read-only"):
         connection.execute("DELETE FROM part_0.things")
     assert open_table(handle.path, "things") == handle
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 122_880])
+def test_rows_keep_the_order_in_which_they_were_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(tables, "_INSERTED_ROWS", rows_at_once)
+    schema = pa.schema([("n", pa.int64())])
+    with write_tables(tmp_path / "t.duckdb", {"things": schema, "others": schema}) as writer:
+        for start in range(0, 100, 10):
+            writer.add_all("things", ((n,) for n in range(start, start + 4)))
+            batch = pa.record_batch({"n": pa.array(range(start + 4, start + 10))})
+            writer.add_batch("things", batch if start % 20 else pa.Table.from_batches([batch.slice(0, 3), batch.slice(3)]))
+            writer.add("others", (start,))
+    handle = open_table(tmp_path / "t.duckdb", "things")
+    assert [row["n"] for row in handle.rows_as_dicts()] == list(range(100))
+    assert [row["n"] for row in open_table(tmp_path / "t.duckdb", "others").rows_as_dicts()] == list(range(0, 100, 10))
+
+
+def test_large_rows_are_inserted_before_they_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_INSERTED_BYTES", 10_000)
+    schema = pa.schema([("text", pa.string())])
+    with write_tables(tmp_path / "t.duckdb", {"things": schema}) as writer:
+        for _ in range(100):
+            writer.add_batch("things", pa.record_batch({"text": ["x" * 1_000] * 4}))
+            assert sum(batch.nbytes for batch in writer._batches["things"]) < 10_000
+    assert open_table(tmp_path / "t.duckdb", "things").rows == 400
+
+
+def test_a_connection_in_memory_spills_to_its_folder_and_leaves_nothing(tmp_path: Path) -> None:
+    with connect_in_memory(tmp_path / "spill", "20MB") as connection:
+        query = "SELECT value FROM duckdb_settings() WHERE name IN ('max_memory', 'temp_directory') ORDER BY name"
+        assert connection.execute(query).fetchall() == [("19.0 MiB",), (str(tmp_path / "spill"),)]
+        query = "SELECT count(*) FROM (SELECT DISTINCT md5(i::VARCHAR) || repeat('x', 50) AS t FROM range(300_000) r(i))"
+        assert connection.execute(query).fetchall() == [(300_000,)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_progress_bar_is_drawn_among_what_a_session_prints(tmp_path: Path) -> None:
+    """DuckDB draws one where there is no script, as in a notebook, when a query takes more than two seconds."""
+    path = write(tmp_path / "t.duckdb", ROWS).path
+    code = (
+        "import sys, duckdb; from pathlib import Path\n"
+        "from thread_embed_assets.storage.tables import connect_read_only, open_table, write_tables\n"
+        "path = Path(sys.argv[1]); handle = open_table(path, 'things')\n"
+        "query = \"SELECT value FROM duckdb_settings() WHERE name = 'enable_progress_bar'\"\n"
+        "with connect_read_only([handle]) as c, write_tables(path, {'things': handle.schema}) as w:\n"
+        "    print([x.execute(query).fetchall()[0][0] for x in (duckdb.connect(), c, w._connection)])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "['true', 'false', 'false']\n"
