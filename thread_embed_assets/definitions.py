@@ -8,17 +8,25 @@ from thread_embed_assets.defs.automation import jobs
 from thread_embed_assets.defs.benchmark import assets as benchmark
 from thread_embed_assets.defs.benchmark.checks import benchmark_checks
 from thread_embed_assets.defs.conversations import assets as conversations
-from thread_embed_assets.defs.conversations.checks import conversation_checks
+from thread_embed_assets.defs.conversations.checks import conversation_checks, duplicate_checks
 from thread_embed_assets.defs.pairs import assets as pairs
 from thread_embed_assets.defs.pairs.checks import hard_negative_checks, pair_checks
 from thread_embed_assets.defs.raw import assets as raw
 from thread_embed_assets.defs.release import assets as release
+from thread_embed_assets.defs.reports import assets as reports
 from thread_embed_assets.defs.resources import GpuResource, HandleIOManager, LayoutResource
 from thread_embed_assets.defs.training import assets as training
 from thread_embed_assets.defs.training.checks import checkpoint_checks
 
-ASSET_MODULES = [raw, conversations, pairs, training, benchmark, release]
-CHECKS = [*conversation_checks, *pair_checks, *hard_negative_checks, *checkpoint_checks, *benchmark_checks]
+ASSET_MODULES = [raw, conversations, pairs, reports, training, benchmark, release]
+CHECKS = [
+    *conversation_checks,
+    *duplicate_checks,
+    *pair_checks,
+    *hard_negative_checks,
+    *checkpoint_checks,
+    *benchmark_checks,
+]
 
 
 @dg.definitions

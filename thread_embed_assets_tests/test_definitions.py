@@ -10,7 +10,15 @@ from thread_embed_assets_tests.defs.runs import definitions
 
 SOURCES = "sources"
 MIXES = "mixes"
-PAIR_CHECKS = {"non_empty", "schema", "unique_ids", "window_sizes", "anchor_without_positive", "no_held_out_text"}
+PAIR_CHECKS = {
+    "non_empty",
+    "schema",
+    "unique_ids",
+    "window_sizes",
+    "anchor_without_positive",
+    "no_held_out_text",
+    "no_private_data",
+}
 
 # asset: (group, partitions, upstream assets, blocking checks)
 GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
@@ -19,16 +27,24 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
         "conversations",
         SOURCES,
         {"raw_dataset"},
-        {"non_empty", "schema", "unique_ids", "language_share", "speaker_names_gone", "filter_rates"},
+        {"non_empty", "schema", "unique_ids", "language_share", "speaker_names_gone", "no_private_data", "filter_rates"},
     ),
-    "thread_pairs": ("pairs", SOURCES, {"conversations"}, PAIR_CHECKS),
-    "response_pairs": ("pairs", SOURCES, {"conversations"}, PAIR_CHECKS),
-    "temporal_pairs": ("pairs", SOURCES, {"conversations"}, PAIR_CHECKS),
+    "duplicates": ("conversations", SOURCES, {"conversations"}, {"schema"}),
+    "source_report": ("reports", SOURCES, {"conversations"}, set()),
+    "thread_pairs": ("pairs", SOURCES, {"conversations", "duplicates"}, PAIR_CHECKS),
+    "response_pairs": ("pairs", SOURCES, {"conversations", "duplicates"}, PAIR_CHECKS),
+    "temporal_pairs": ("pairs", SOURCES, {"conversations", "duplicates"}, PAIR_CHECKS),
     "hard_negatives": (
         "pairs",
         SOURCES,
         {"thread_pairs", "response_pairs", "temporal_pairs"},
         {"schema", "negatives_from_elsewhere"},
+    ),
+    "pairs_report": (
+        "reports",
+        SOURCES,
+        {"thread_pairs", "response_pairs", "temporal_pairs", "hard_negatives"},
+        set(),
     ),
     "stage1_checkpoint": (
         "training",
@@ -43,23 +59,27 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
         {"query_not_in_its_document", "held_out_only"},
     ),
     "benchmark_results": ("benchmark", SOURCES, {"benchmark_tasks", "stage1_checkpoint"}, {"metrics_in_range"}),
+    "disentangling_results": ("benchmark", None, {"raw_dataset"}, set()),
+    "corpus_report": ("reports", None, {"source_report", "duplicates"}, set()),
     "leaderboard": ("benchmark", None, {"benchmark_results"}, set()),
     "model_package": ("release", None, {"stage1_checkpoint", "leaderboard"}, set()),
 }
 
 JOBS = {
-    "prepare": {
-        "raw_dataset",
-        "conversations",
+    "prepare": {"raw_dataset", "conversations", "source_report"},
+    "pair": {
+        "duplicates",
         "thread_pairs",
         "response_pairs",
         "temporal_pairs",
         "hard_negatives",
+        "pairs_report",
         "benchmark_tasks",
     },
     "train": {"stage1_checkpoint"},
     "evaluate": {"benchmark_results"},
-    "report": {"leaderboard", "model_package"},
+    "disentangle": {"disentangling_results"},
+    "report": {"corpus_report", "leaderboard", "model_package"},
 }
 
 

@@ -1,27 +1,37 @@
-"""Jobs: the four runs that take chat to a leaderboard. A run has one kind of partition, so there is one job for each."""
+"""Jobs: the runs that take chat to a leaderboard. A run has one kind of partition, so there is one job for each."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-PREPARE = (
-    "raw_dataset",
-    "conversations",
+PREPARE = ("raw_dataset", "conversations", "source_report")
+PAIR = (
+    "duplicates",
     "thread_pairs",
     "response_pairs",
     "temporal_pairs",
     "hard_negatives",
+    "pairs_report",
     "benchmark_tasks",
 )
 TRAIN = ("stage1_checkpoint",)
 EVALUATE = ("benchmark_results",)
-REPORT = ("leaderboard", "model_package")
+DISENTANGLE = ("disentangling_results",)
+REPORT = ("corpus_report", "leaderboard", "model_package")
 
 jobs = [
+    dg.define_asset_job("prepare", selection=list(PREPARE), description="One source: files, conversations and their page."),
     dg.define_asset_job(
-        "prepare", selection=list(PREPARE), description="One source: files, conversations, pairs, hard negatives, tasks."
+        "pair",
+        selection=list(PAIR),
+        description="One source, after all sources are prepared: duplicates, pairs, hard negatives, benchmark tasks.",
     ),
     dg.define_asset_job("train", selection=list(TRAIN), description="One mix: the stage 1 checkpoint."),
     dg.define_asset_job("evaluate", selection=list(EVALUATE), description="One source: every contender's results."),
-    dg.define_asset_job("report", selection=list(REPORT), description="The leaderboard and the model package."),
+    dg.define_asset_job(
+        "disentangle", selection=list(DISENTANGLE), description="How well threads are guessed, on annotated Ubuntu IRC."
+    ),
+    dg.define_asset_job(
+        "report", selection=list(REPORT), description="The corpus in one page, the leaderboard and the model package."
+    ),
 ]

@@ -37,7 +37,7 @@ def rows_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> dg.
     """A few rows as a table; line ends and pipes are made harmless."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
-        cells = (str(row[c]).replace("|", "\\|").replace("`", "'").replace("\n", "<br>") for c in columns)
+        cells = (str(row[c]).replace("|", "\\|").replace("`", "'").replace("\n", " ⏎ ") for c in columns)
         lines.append("| " + " | ".join(cells) + " |")
     return dg.MetadataValue.md("\n".join(lines))
 

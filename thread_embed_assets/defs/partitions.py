@@ -19,6 +19,7 @@ def mixes_of(catalog: Mapping[str, Source]) -> dict[str, list[str]]:
     return mixes
 
 
+ANNOTATED = "irc_disentangle"  # on which guessing threads is measured
 CATALOG = load_catalog()
 MIXES = mixes_of(CATALOG)
 

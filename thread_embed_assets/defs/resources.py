@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from thread_embed_assets.chat.exploration import read_figures
 from thread_embed_assets.chat.normalise import open_normalised
 from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES_FOLDER, Strategy
@@ -54,6 +55,9 @@ PAIR_ASSETS = {f"{strategy}_pairs": strategy for strategy in Strategy}
 STORED: dict[str, Stored] = {
     "raw_dataset": Stored(Layout.raw, lambda layout, source: open_raw(CATALOG[source], layout)),
     "conversations": Stored(Layout.conversations, lambda layout, source: open_normalised(layout.conversations(source))),
+    "duplicates": Stored(Layout.duplicates, lambda layout, source: open_table(layout.duplicates(source), "duplicates")),
+    "source_report": Stored(Layout.source_report, lambda layout, source: read_figures(layout.source_report(source))),
+    "pairs_report": Stored(Layout.pairs_report, Layout.pairs_report),
     **{name: _pairs(strategy) for name, strategy in PAIR_ASSETS.items()},
     "hard_negatives": Stored(
         lambda layout, source: layout.pairs(HARD_NEGATIVES_FOLDER, source),

@@ -1,4 +1,4 @@
-"""The whole graph from the command line: prepare each source, train a mix, evaluate each source, report.
+"""The whole graph from the command line: prepare each source, pair each source, train a mix, evaluate each source, report.
 
 Each step is a Dagster run on the instance that ``DAGSTER_HOME`` names, so the UI shows it. What is there already, from the
 same inputs and code, is not made again: a run that was stopped goes on where it stopped.
@@ -24,24 +24,29 @@ from dagster._core.definitions.data_version import (
 
 from thread_embed_assets.benchmark.report import read_leaderboard, terminal_table
 from thread_embed_assets.definitions import defs
-from thread_embed_assets.defs.automation import EVALUATE, PREPARE, REPORT, TRAIN
+from thread_embed_assets.defs.automation import DISENTANGLE, EVALUATE, PAIR, PREPARE, REPORT, TRAIN
 from thread_embed_assets.defs.gates import not_passed
-from thread_embed_assets.defs.partitions import CATALOG, MIXES
+from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG, MIXES
 from thread_embed_assets.defs.resources import STORED
+from thread_embed_assets.sources.catalog import PRIORITIES, select
 from thread_embed_assets.storage.atomic import process_lives
 from thread_embed_assets.storage.layout import Layout
 
+_UNSCORED = tuple(name for name in PAIR if name != "benchmark_tasks")
+_TABLE_JOBS = frozenset({"prepare", "pair"})
 _HOST_TAG = "thread_embed/host"
 _PROCESS_TAG = "thread_embed/process"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--sources", required=True, help="comma-separated names of catalog.yaml")
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--sources", help="comma-separated names of catalog.yaml or own_chat.yaml")
+    chosen.add_argument("--priority", choices=PRIORITIES, help="every source of this priority or a more urgent one")
     parser.add_argument("--mix", required=True, choices=list(MIXES), help="what the checkpoint is trained on")
     parser.add_argument("--profile", default="quick", help="training profile (default: quick)")
     options = parser.parse_args(arguments)
-    sources = options.sources.split(",")
+    sources = options.sources.split(",") if options.sources else select(CATALOG, options.priority)
     unknown = [name for name in sources if name not in CATALOG]
     if unknown:
         parser.error(f"unknown source {unknown[0]!r}; the catalogue has {', '.join(CATALOG)}")
@@ -58,13 +63,17 @@ def run_graph(sources: Sequence[str], mix: str, profile: str) -> int:
         instance.event_log_storage.set_concurrency_slots("gpu", 1)
         close_killed_runs(instance)
         runner = _Runner(instance, defs())
-        steps: list[tuple[str, str | None, list[str], dict[str, Any]]] = []
-        steps += [("prepare", source, runner.missing(_prepared(source), source), {}) for source in sources]
-        steps += [("train", mix, list(TRAIN), training)]
-        steps += [("evaluate", source, list(EVALUATE), {}) for source in sources if "benchmark" in CATALOG[source].roles]
-        steps += [("report", None, list(REPORT), {})]
-        for number, (job, partition, assets, config) in enumerate(steps, 1):
+        benchmark = [source for source in sources if "benchmark" in CATALOG[source].roles]
+        steps: list[tuple[str, str | None, Sequence[str], dict[str, Any]]] = []
+        steps += [("prepare", source, PREPARE, {}) for source in sources]
+        steps += [("pair", source, PAIR if source in benchmark else _UNSCORED, {}) for source in sources]
+        steps += [("train", mix, TRAIN, training)]
+        steps += [("evaluate", source, EVALUATE, {}) for source in benchmark]
+        steps += [("disentangle", None, DISENTANGLE, {})] if ANNOTATED in sources else []
+        steps += [("report", None, REPORT, {})]
+        for number, (job, partition, wanted, config) in enumerate(steps, 1):
             name = f"[{number}/{len(steps)}] {job} {partition or ''}"
+            assets = runner.needed(job, wanted, partition)
             if not assets:
                 print(f"{name}: is there already", flush=True)
                 continue
@@ -86,10 +95,6 @@ def close_killed_runs(instance: dg.DagsterInstance) -> None:
             print(f"closing run {run.run_id}: its process was killed", flush=True)
             instance.report_run_failed(run, "the process that ran it was killed")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _prepared(source: str) -> list[str]:
-    return [name for name in PREPARE if name != "benchmark_tasks" or "benchmark" in CATALOG[source].roles]
 
 
 class _Runner:
@@ -116,6 +121,19 @@ class _Runner:
             print(f"  check failed: {line}", flush=True)
         return result.success and not failed
 
+    def needed(self, job: str, assets: Sequence[str], partition: str | None) -> list[str]:
+        """What a step has to make: of the tables of a source what is missing, of all else everything.
+
+        A team's own export grows, so its files are read again each time; what follows is made again only if they changed.
+        """
+        if partition is None or job not in _TABLE_JOBS:
+            return list(assets)
+        missing = self.missing(assets, partition)
+        grows = CATALOG[partition].origin.kind == "folder"
+        if job != "prepare" or not grows or "raw_dataset" in missing:
+            return missing
+        return self.missing(assets, partition) if self.run(job, partition, ["raw_dataset"], {}) else list(assets)
+
     def missing(self, assets: Sequence[str], partition: str) -> list[str]:
         """Of assets in dependency order, those to be made, and everything after them in the list."""
         for position, name in enumerate(assets):
@@ -131,9 +149,11 @@ class _Runner:
         if not tags or tags.get(CODE_VERSION_TAG) != self._graph.get(key).code_version:
             return False
         for parent in self._graph.get(key).parent_keys:
-            version = self._tags(parent, partition).get(DATA_VERSION_TAG, "")
-            # Of a partitioned input Dagster keeps the sha256 of its partitions' data versions; here it is one partition.
-            if tags.get(get_input_data_version_tag(parent)) != sha256(version.encode()).hexdigest():
+            mapping = self._graph.get(key).partition_mappings.get(parent)
+            partitions = sorted(CATALOG) if isinstance(mapping, dg.AllPartitionMapping) else [partition]
+            versions = "".join(self._tags(parent, p).get(DATA_VERSION_TAG, "") for p in partitions)
+            # Of a partitioned input Dagster keeps the sha256 of its partitions' data versions, in the order of their keys.
+            if tags.get(get_input_data_version_tag(parent)) != sha256(versions.encode()).hexdigest():
                 return False
         return not not_passed(self._instance, self._graph.get_check_keys_for_assets({key}), partition)
 

@@ -11,7 +11,7 @@ from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets_tests.defs.export import export_source
 from thread_embed_assets_tests.defs.runs import errors, run
 
-ASSETS = ("raw_dataset", "conversations", "thread_pairs")
+ASSETS = ("raw_dataset", "conversations", "duplicates", "thread_pairs")
 
 
 def main(source: str, export: str) -> int:

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from thread_embed_assets.benchmark.metrics import HEADLINE
-from thread_embed_assets.defs.automation import PREPARE
+from thread_embed_assets.defs.automation import PAIR, PREPARE
 from thread_embed_assets.defs.gates import not_passed
 from thread_embed_assets.defs.resources import PAIR_ASSETS, STORED
 from thread_embed_assets_tests.defs.conftest import SOURCE, Workspace
@@ -25,6 +25,7 @@ CONVERSATION_FAULTS = {
     "unique_ids": "INSERT INTO conversations SELECT * FROM conversations LIMIT 1",
     "language_share": f"UPDATE messages SET text = '{FRENCH}'",
     "speaker_names_gone": "UPDATE messages SET text = text || ' ask quillona, tibbold, ondrake or maristel'",
+    "no_private_data": "UPDATE messages SET text = text || ' or write to pellwyn@example.org'",
     "filter_rates": """UPDATE stored_tables SET counts = '{"parsed_conversations": 100, "kept_conversations": 10}'""",
 }
 PAIR_FAULTS = {
@@ -33,12 +34,14 @@ PAIR_FAULTS = {
     "unique_ids": "INSERT INTO pairs SELECT * FROM pairs LIMIT 1",
     "window_sizes": "UPDATE pairs SET positive_ids = list_concat(positive_ids, anchor_ids)",
     "anchor_without_positive": "UPDATE pairs SET positive = anchor || ' ' || positive",
+    "no_private_data": "UPDATE pairs SET anchor = anchor || ' or write to pellwyn@example.org'",
     "no_held_out_text": "UPDATE pairs SET anchor = (SELECT text FROM held_out.messages JOIN held_out.conversations "
     "USING (conversation_id) WHERE split = 'test' ORDER BY message_id LIMIT 1) WHERE split = 'train'",
 }
 FAULTS: list[tuple[str, str, str]] = [
     *(("conversations", name, fault) for name, fault in CONVERSATION_FAULTS.items()),
     *((asset, name, fault) for asset in PAIR_ASSETS for name, fault in PAIR_FAULTS.items()),
+    ("duplicates", "schema", "ALTER TABLE duplicates DROP COLUMN kind"),
     ("hard_negatives", "schema", "ALTER TABLE hard_negatives DROP COLUMN score"),
     ("hard_negatives", "negatives_from_elsewhere", "UPDATE hard_negatives SET negative_conversation_id = conversation_id"),
     (
@@ -125,8 +128,8 @@ def _spoil(patch: pytest.MonkeyPatch, place: str, path: Path, fault: str) -> Non
     module, _, function = place.rpartition(".")
     original: Callable[..., Any] = getattr(__import__(module, fromlist=[function]), function)
 
-    def spoiled(*arguments: Any) -> Any:
-        built = original(*arguments)
+    def spoiled(*arguments: Any, **options: Any) -> Any:
+        built = original(*arguments, **options)
         plant(path, fault)
         return built
 
@@ -141,4 +144,4 @@ def test_a_check_of_data_that_is_not_there_says_so(workspace: Workspace, instanc
 
 
 def test_the_prepared_assets_are_those_of_a_source() -> None:
-    assert set(PREPARE) <= set(STORED)
+    assert {*PREPARE, *PAIR} <= set(STORED)

@@ -35,7 +35,7 @@ def test_each_source_maps_to_the_mixes_that_train_on_it() -> None:
     assert sources.get_partition_keys() == list(CATALOG)
     mapped = source_to_mixes.downstream_partition_keys_by_upstream_partition_key
     assert mapped == {source: {mix for mix, members in MIXES.items() if source in members} for source in CATALOG}
-    assert mapped["sample_workspace"] == {"all", "without_irc", "without_dialogue", "sample_workspace"}
+    assert mapped["sample_workspace"] == {"all", "without_irc", "without_dialogue", "without_discord", "sample_workspace"}
 
 
 def test_a_source_is_scored_by_all_by_the_mix_that_never_saw_its_platform_and_by_its_own() -> None:

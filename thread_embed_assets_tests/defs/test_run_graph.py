@@ -9,10 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.defs import run_graph as command
-from thread_embed_assets.defs.automation import PREPARE
+from thread_embed_assets.defs.automation import PAIR, PREPARE
 from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets.defs.resources import STORED
 from thread_embed_assets.defs.run_graph import _HOST_TAG, _PROCESS_TAG, _Runner, close_killed_runs, main, run_graph
@@ -30,8 +31,9 @@ def _runner(instance: dg.DagsterInstance, given: dg.Definitions | None = None) -
 
 def test_the_whole_graph_runs_and_says_where_its_fruits_lie(finished: Finished) -> None:
     lines = finished.output.splitlines()
-    assert lines[0] == f"[1/4] prepare {SOURCE}: {', '.join(PREPARE)}"
-    assert f"[2/4] train {SOURCE}: stage1_checkpoint" in lines and f"[3/4] evaluate {SOURCE}: benchmark_results" in lines
+    assert lines[0] == f"[1/5] prepare {SOURCE}: {', '.join(PREPARE)}"
+    assert f"[2/5] pair {SOURCE}: {', '.join(PAIR)}" in lines
+    assert f"[3/5] train {SOURCE}: stage1_checkpoint" in lines and f"[4/5] evaluate {SOURCE}: benchmark_results" in lines
     assert any(line.startswith(f"ThreadEmbed-{SOURCE} ") for line in lines)
     layout = finished.workspace.layout
     assert f"model:        {layout.promoted_model}" in lines and (layout.promoted_model / "README.md").exists()
@@ -42,7 +44,8 @@ def test_the_whole_graph_runs_and_says_where_its_fruits_lie(finished: Finished) 
 def test_a_second_call_keeps_what_is_current(workspace: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
     before = content(workspace.layout.data / "pairs")
     assert run_graph([SOURCE], SOURCE, PROFILE) == 0
-    assert f"[1/4] prepare {SOURCE}: is there already" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert f"[1/5] prepare {SOURCE}: is there already" in printed and f"[2/5] pair {SOURCE}: is there already" in printed
     assert content(workspace.layout.data / "pairs") == before
     with dg.DagsterInstance.get() as instance:
         trained = materialization(instance, "stage1_checkpoint", SOURCE)
@@ -50,16 +53,40 @@ def test_a_second_call_keeps_what_is_current(workspace: Workspace, capfd: pytest
 
 
 def test_nothing_is_missing_after_a_whole_run(workspace: Workspace, instance: dg.DagsterInstance) -> None:
-    assert _runner(instance).missing(PREPARE, SOURCE) == []
-    assert _runner(instance).missing(PREPARE, "irc_disentangle") == list(PREPARE)
+    for step in (PREPARE, PAIR):
+        assert _runner(instance).missing(step, SOURCE) == []
+        assert _runner(instance).missing(step, "irc_disentangle") == list(step)
 
 
-@pytest.mark.parametrize("name", ["conversations", "hard_negatives"])
+@pytest.mark.parametrize(("step", "name"), [(PREPARE, "conversations"), (PAIR, "duplicates"), (PAIR, "hard_negatives")])
 def test_a_deleted_file_is_missing_with_all_that_comes_after(
-    name: str, workspace: Workspace, instance: dg.DagsterInstance
+    step: tuple[str, ...], name: str, workspace: Workspace, instance: dg.DagsterInstance
 ) -> None:
     STORED[name].path(workspace.layout, SOURCE).unlink()
-    assert _runner(instance).missing(PREPARE, SOURCE) == list(PREPARE[PREPARE.index(name) :])
+    assert _runner(instance).missing(step, SOURCE) == list(step[step.index(name) :])
+
+
+def test_duplicates_are_looked_for_again_when_another_source_has_come(
+    workspace: Workspace, instance: dg.DagsterInstance
+) -> None:
+    assert _runner(instance).missing(PAIR, SOURCE) == []
+    assert run(instance, dg.AssetSelection.assets("raw_dataset").without_checks(), SOURCE).success
+    other = "topical_chat"
+    made = dg.AssetMaterialization("conversations", partition=other, tags={DATA_VERSION_TAG: "of another source"})
+    instance.report_runless_asset_event(made)
+    assert _runner(instance).missing(PAIR, SOURCE) == list(PAIR)
+
+
+def test_an_export_that_grew_is_read_again(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    runner = _runner(instance)
+    assert runner.needed("prepare", PREPARE, SOURCE) == []
+    write_export(workspace.export, seed=2)
+    assert runner.needed("prepare", PREPARE, SOURCE) == list(PREPARE[1:])
+
+
+def test_an_export_that_broke_is_run_into_its_error(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    (workspace.export / "users.json").write_text("[", encoding="utf-8")
+    assert _runner(instance).needed("prepare", PREPARE, SOURCE) == list(PREPARE)
 
 
 def test_what_was_made_from_older_input_is_missing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
@@ -73,13 +100,13 @@ def test_what_was_made_by_older_code_is_missing(workspace: Workspace, instance: 
         return spec.replace_attributes(code_version="2") if spec.key.path[-1] == "response_pairs" else spec
 
     changed = definitions().map_asset_specs(func=newer)
-    assert _runner(instance, changed).missing(PREPARE, SOURCE) == list(PREPARE[PREPARE.index("response_pairs") :])
+    assert _runner(instance, changed).missing(PAIR, SOURCE) == list(PAIR[PAIR.index("response_pairs") :])
 
 
 def test_what_a_check_refused_is_missing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
     plant(workspace.layout.pairs("thread", SOURCE), "UPDATE pairs SET split = 'test'")
     assert not check(instance, "thread_pairs", "no_held_out_text", SOURCE).passed
-    assert _runner(instance).missing(PREPARE, SOURCE)[0] == "thread_pairs"
+    assert _runner(instance).missing(PAIR, SOURCE)[0] == "thread_pairs"
 
 
 def test_it_stops_at_a_check_that_fails_and_says_why(
@@ -96,19 +123,19 @@ def test_it_stops_at_a_check_that_fails_and_says_why(
     assert run_graph([SOURCE], SOURCE, PROFILE) == 1
     printed = capfd.readouterr().out
     assert "  check failed: conversations/unique_ids: duplicate message_id: 1 of" in printed
-    assert f"[1/4] prepare {SOURCE}: failed; the lines above say why" in printed
-    assert "[2/4]" not in printed
+    assert f"[1/5] prepare {SOURCE}: failed; the lines above say why" in printed
+    assert "[2/5]" not in printed
     assert content(workspace.layout.data / "pairs") == pairs, "the last good pairs stay"
 
 
 def test_it_stops_at_an_error_and_prints_its_reason(workspace: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
-    manifest = workspace.layout.raw(SOURCE) / "manifest.json"
-    manifest.write_text("{}", encoding="utf-8")
+    users = workspace.export / "users.json"
+    users.write_text("[", encoding="utf-8")
     workspace.layout.conversations(SOURCE).unlink()
     assert run_graph([SOURCE], SOURCE, PROFILE) == 1
     printed = capfd.readouterr()
-    assert f"{manifest}: the manifest is damaged" in printed.err
-    assert "failed; the lines above say why" in printed.out and "[2/4]" not in printed.out
+    assert f"{users}:1:2: not valid JSON" in printed.err
+    assert "failed; the lines above say why" in printed.out and "[2/5]" not in printed.out
 
 
 def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
@@ -123,11 +150,12 @@ def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
     source = CATALOG[SOURCE]
     monkeypatch.setitem(CATALOG, SOURCE, source.model_copy(update={"roles": frozenset({"train"})}))
     monkeypatch.setattr(_Runner, "run", ran)
-    STORED["raw_dataset"].path(workspace.layout, SOURCE).rename(workspace.folder / "elsewhere")
+    for folder in (workspace.layout.raw(SOURCE), workspace.layout.duplicates(SOURCE).parent):
+        folder.rename(workspace.folder / folder.name)
     assert run_graph([SOURCE], SOURCE, PROFILE) == 0
-    prepared = tuple(name for name in PREPARE if name != "benchmark_tasks")
-    assert [(job, partition) for job, partition, _ in steps] == [("prepare", SOURCE), ("train", SOURCE), ("report", None)]
-    assert steps[0][2] == prepared, "benchmark_tasks refuses a source that is not for the benchmark"
+    assert [job for job, _, _ in steps] == ["prepare", "pair", "train", "report"]
+    paired = tuple(name for name in PAIR if name != "benchmark_tasks")
+    assert steps[1] == ("pair", SOURCE, paired), "benchmark_tasks refuses a source that is not for the benchmark"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +164,9 @@ def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
         (["--sources", "irc_disentangel", "--mix", "all"], "unknown source 'irc_disentangel'; the catalogue has sample_"),
         (["--sources", SOURCE, "--mix", "without_telex"], "invalid choice: 'without_telex'"),
         (["--sources", SOURCE], "required: --mix"),
-        (["--mix", "all"], "required: --sources"),
+        (["--mix", "all"], "one of the arguments --sources --priority is required"),
+        (["--priority", "P7", "--mix", "all"], "invalid choice: 'P7'"),
+        (["--priority", "P0", "--sources", SOURCE, "--mix", "all"], "not allowed with argument"),
     ],
 )
 def test_wrong_arguments_are_named(
@@ -166,6 +196,9 @@ def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(command, "run_graph", graph)
     assert main(["--sources", f"{SOURCE},topical_chat", "--mix", "all"]) == 7
     assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], "all", "quick"])
+    called.clear()
+    assert main(["--priority", "P0", "--mix", "all"]) == 7
+    assert called[0] == [name for name, source in CATALOG.items() if source.priority == "P0"]
 
 
 @dg.job(name="train")

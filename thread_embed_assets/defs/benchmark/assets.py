@@ -1,23 +1,26 @@
-"""Tasks from held-out conversations, every contender's results on them, and the leaderboard."""
+"""Tasks from held-out conversations, their results, the leaderboard, and how well threads are guessed."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import dagster as dg
 
 from thread_embed_assets.benchmark.contenders import Model, reference_model, standard_contenders
+from thread_embed_assets.benchmark.disentangling import evaluate_disentangling, markdown, write_results
 from thread_embed_assets.benchmark.evaluate import evaluate_source
 from thread_embed_assets.benchmark.report import terminal_table, write_leaderboard
 from thread_embed_assets.benchmark.tasks import build_tasks
+from thread_embed_assets.chat.model import Split
 from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.defs.benchmark.checks import result_checks, task_checks
 from thread_embed_assets.defs.conversations.checks import conversation_checks
 from thread_embed_assets.defs.gates import keys_of, require_passed
 from thread_embed_assets.defs.metadata import OWNERS, counts_table, picture
-from thread_embed_assets.defs.partitions import CATALOG, mixes_scored_on, sources
+from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG, mixes_scored_on, sources
 from thread_embed_assets.defs.resources import STAGE1, LayoutResource, many
 from thread_embed_assets.defs.training.checks import checkpoint_checks
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.sources.fetch import RawDataset
+from thread_embed_assets.sources.fetch import RawDataset, open_raw
 from thread_embed_assets.sources.summaries import read_summaries
 from thread_embed_assets.storage.fingerprint import of_json
 from thread_embed_assets.training.checkpoint import latest_checkpoint
@@ -93,6 +96,32 @@ def benchmark_results(
             **{name: handle.rows for name, handle in tables.items()},
             "checkpoints": {mix: checkpoint.fingerprint for mix, checkpoint in checkpoints.items()},
             "dagster/uri": path.as_uri(),
+        },
+    )
+
+
+@dg.asset(
+    group_name="benchmark",
+    deps=[dg.AssetDep("raw_dataset", partition_mapping=dg.SpecificPartitionsPartitionMapping([ANNOTATED]))],
+    kinds={"json"},
+    owners=OWNERS,
+    code_version="1",
+)
+def disentangling_results(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg.MaterializeResult[None]:
+    """How well threads are guessed where nobody marked them: links and clusters on annotated IRC, beside simple rules.
+
+    Needs the files of `irc_disentangle`. Its dev split chose the features; test is only reported. A minute.
+    """
+    place = layout.layout()
+    raw = open_raw(CATALOG[ANNOTATED], place)
+    rows = {str(split): evaluate_disentangling(raw.folder, split) for split in (Split.DEV, Split.TEST)}
+    for split, scored in rows.items():
+        write_results(place.disentangling(split), scored, split=split, revision=raw.revision)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(of_json({split: [asdict(row) for row in scored] for split, scored in rows.items()})),
+        metadata={
+            **{split: dg.MetadataValue.md(markdown(scored)) for split, scored in rows.items()},
+            "revision": raw.revision,
         },
     )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from thread_embed_assets.chat import quality
+from thread_embed_assets.chat.duplicates import DUPLICATES
 from thread_embed_assets.chat.normalise import Normalised, open_normalised
 from thread_embed_assets.defs.checks import PartitionCheck, blocking_checks
 from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.storage.quality import has_schema
+from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.verdict import Verdict
 
 
@@ -31,6 +34,12 @@ def _filter_rates(layout: Layout, source: str) -> Verdict:
 _speaker_names_gone.__doc__ = quality.speaker_names_gone.__doc__
 _filter_rates.__doc__ = quality.filter_rates.__doc__
 
+
+def _duplicates_schema(layout: Layout, source: str) -> Verdict:
+    """The table has the declared columns."""
+    return has_schema(open_table(layout.duplicates(source), "duplicates"), DUPLICATES)
+
+
 conversation_checks = blocking_checks(
     "conversations",
     sources,
@@ -40,6 +49,8 @@ conversation_checks = blocking_checks(
         "unique_ids": _on_stored(quality.unique_ids),
         "language_share": _on_stored(quality.language_share),
         "speaker_names_gone": _speaker_names_gone,
+        "no_private_data": _on_stored(quality.no_private_data),
         "filter_rates": _filter_rates,
     },
 )
+duplicate_checks = blocking_checks("duplicates", sources, {"schema": _duplicates_schema})

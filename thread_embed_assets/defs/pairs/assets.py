@@ -3,10 +3,11 @@
 import dagster as dg
 from pydantic import Field
 
+from thread_embed_assets.chat.duplicates import dropped_ids, held_out_shingles
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT
 from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.defs.metadata import OWNERS, rows_table, table_metadata, table_schema
-from thread_embed_assets.defs.partitions import sources
+from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.defs.resources import LayoutResource
 from thread_embed_assets.pairs.build import PairOptions, build_pairs
 from thread_embed_assets.pairs.candidates import WINDOW_SIZES
@@ -42,16 +43,29 @@ def _pairs_asset(strategy: Strategy, holds: str) -> dg.AssetsDefinition:
         partitions_def=sources,
         kinds={"duckdb"},
         owners=OWNERS,
-        code_version="1",
-        description=f"{holds}\n\nNeeds the source's conversations. About 10,000 pairs a second on one core.",
+        code_version="2",
+        description=f"{holds}\n\nNeeds the source's conversations and duplicates. About 10,000 pairs a second on one core.",
         metadata={"dagster/column_schema": table_schema(PAIRS), "dagster/table_name": "pairs"},
     )
     def pairs(
-        context: dg.AssetExecutionContext, config: PairConfig, layout: LayoutResource, conversations: Normalised
+        context: dg.AssetExecutionContext,
+        config: PairConfig,
+        layout: LayoutResource,
+        conversations: Normalised,
+        duplicates: TableHandle,
     ) -> dg.MaterializeResult[TableHandle]:
-        path = layout.layout().pairs(strategy, context.partition_key)
-        tables = conversations.conversations, conversations.messages
-        handle = build_pairs(strategy, context.partition_key, *tables, config.options(), path)
+        source = CATALOG[context.partition_key]
+        handle = build_pairs(
+            strategy,
+            source.name,
+            conversations.conversations,
+            conversations.messages,
+            config.options(),
+            layout.layout().pairs(strategy, source.name),
+            allowed=source.strategies,
+            dropped=dropped_ids(duplicates),
+            held_out=held_out_shingles(duplicates),
+        )
         return _materialized(handle, ("anchor", "positive", "gap_seconds"), "split = 'train'")
 
     return pairs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from thread_embed_assets.chat.normalise import open_normalised
 from thread_embed_assets.defs.checks import PartitionCheck, blocking_checks
-from thread_embed_assets.defs.partitions import sources
+from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.defs.resources import PAIR_ASSETS, STORED
 from thread_embed_assets.pairs import quality
 from thread_embed_assets.storage.layout import Layout
@@ -24,9 +24,25 @@ def _on_table(asset: str, check: Callable[[TableHandle], Verdict]) -> PartitionC
 
 def _no_held_out_text(asset: str) -> PartitionCheck:
     def run(layout: Layout, source: str) -> Verdict:
-        return quality.no_held_out_text(STORED[asset].open(layout, source), open_normalised(layout.conversations(source)))
+        stored = open_normalised(layout.conversations(source))
+        paths = [layout.conversations(name) for name in CATALOG if name != source]
+        others = [open_normalised(path) for path in paths if path.exists()]
+        return quality.no_held_out_text(STORED[asset].open(layout, source), stored, others)
 
-    run.__doc__ = quality.no_held_out_text.__doc__
+    run.__doc__ = "No pair holds a test or dev text of any source, whole or nearly, and none is of a test conversation."
+    return run
+
+
+def _if_served(asset: str, check: PartitionCheck) -> PartitionCheck:
+    """The check, unless the catalogue leaves this strategy out for the source: then there must be no pairs."""
+
+    def run(layout: Layout, source: str) -> Verdict:
+        if PAIR_ASSETS[asset] in CATALOG[source].strategies:
+            return check(layout, source)
+        rows = STORED[asset].open(layout, source).rows
+        return Verdict(rows == 0, f"{rows} pairs, where the catalogue leaves this strategy out", {"rows": rows})
+
+    run.__doc__ = check.__doc__
     return run
 
 
@@ -37,6 +53,15 @@ def _negatives_from_elsewhere(layout: Layout, source: str) -> Verdict:
 
 _negatives_from_elsewhere.__doc__ = quality.negatives_from_elsewhere.__doc__
 
+_ON_PAIRS = {
+    "non_empty": quality.non_empty,
+    "schema": quality.schema,
+    "unique_ids": quality.unique_ids,
+    "window_sizes": quality.window_sizes,
+    "anchor_without_positive": quality.anchor_without_positive,
+    "no_private_data": quality.no_private_data,
+}
+
 pair_checks = [
     definition
     for asset in PAIR_ASSETS
@@ -44,12 +69,8 @@ pair_checks = [
         asset,
         sources,
         {
-            "non_empty": _on_table(asset, quality.non_empty),
-            "schema": _on_table(asset, quality.schema),
-            "unique_ids": _on_table(asset, quality.unique_ids),
-            "window_sizes": _on_table(asset, quality.window_sizes),
-            "anchor_without_positive": _on_table(asset, quality.anchor_without_positive),
-            "no_held_out_text": _no_held_out_text(asset),
+            **{name: _if_served(asset, _on_table(asset, check)) for name, check in _ON_PAIRS.items()},
+            "no_held_out_text": _if_served(asset, _no_held_out_text(asset)),
         },
     )
 ]

@@ -7,7 +7,7 @@ import dagster as dg
 from thread_embed_assets.defs.metadata import OWNERS
 from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.defs.resources import LayoutResource
-from thread_embed_assets.sources.fetch import RawDataset, fetch, survey
+from thread_embed_assets.sources.fetch import RawDataset, Survey, fetch
 
 
 @dg.asset(group_name="raw", partitions_def=sources, kinds={"file"}, owners=OWNERS, code_version="1")
@@ -18,7 +18,6 @@ def raw_dataset(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg
     """
     source = CATALOG[context.partition_key]
     raw = fetch(source, layout.layout())
-    found = survey(raw, source)
     return dg.MaterializeResult(
         value=raw,
         data_version=dg.DataVersion(raw.sha256[:16]),
@@ -31,13 +30,19 @@ def raw_dataset(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg
             "files": raw.files,
             "bytes": raw.bytes,
             "sha256": raw.sha256,
-            "conversations": found.conversations,
-            "messages": found.messages,
-            "first_message": _day(found.first),
-            "last_message": _day(found.last),
             "dagster/uri": raw.folder.as_uri(),
+            **(_counts(raw.survey) if raw.survey else {}),
         },
     )
+
+
+def _counts(found: Survey) -> dict[str, int | str]:
+    return {
+        "conversations": found.conversations,
+        "messages": found.messages,
+        "first_message": _day(found.first),
+        "last_message": _day(found.last),
+    }
 
 
 def _day(time: float | None) -> str:
