@@ -74,9 +74,15 @@ def test_a_killed_process_goes_on_and_ends_as_if_it_had_never_been_killed(
     whole = train_stage(long, inputs, Layout(tmp_path / "other"), "all", DeviceChoice("cpu", "fp32", "test"))
     assert whole.fingerprint == resumed.fingerprint
     assert whole.manifest["steps"] == resumed.manifest["steps"]
-    assert whole.loss_history() == resumed.loss_history()
+    # Another process may add floats in another order; a resumed step that lost its state is off by far more.
+    assert [entry["loss"] for entry in resumed.loss_history()] == pytest.approx(
+        [entry["loss"] for entry in whole.loss_history()], rel=1e-4
+    )
     expected = _weights(whole)
-    assert all(torch.equal(value, expected[name]) for name, value in _weights(resumed).items())
+    drift = {
+        name: ((value - expected[name]).norm() / expected[name].norm()).item() for name, value in _weights(resumed).items()
+    }
+    assert max(drift.values()) < 1e-3, drift
 
 
 def test_signals_end_the_process_after_a_saved_step(long: StageConfig, inputs: list[PairInput], tmp_path: Path) -> None:
