@@ -97,7 +97,8 @@ def test_what_was_made_from_older_input_is_missing(workspace: Workspace, instanc
 
 def test_what_was_made_by_older_code_is_missing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
     def newer(spec: dg.AssetSpec) -> dg.AssetSpec:
-        return spec.replace_attributes(code_version=f"{spec.code_version}, changed") if spec.key.path[-1] == "response_pairs" else spec
+        changed = spec.key.path[-1] == "response_pairs"
+        return spec.replace_attributes(code_version=f"{spec.code_version}, changed") if changed else spec
 
     changed = definitions().map_asset_specs(func=newer)
     assert _runner(instance, changed).missing(PAIR, SOURCE) == list(PAIR[PAIR.index("response_pairs") :])
