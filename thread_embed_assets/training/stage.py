@@ -32,7 +32,7 @@ from thread_embed_assets.training.checkpoint import (
 from thread_embed_assets.training.config import StageConfig
 from thread_embed_assets.training.data import PairInput, TrainingData, read_dev_sets, write_training_data
 from thread_embed_assets.training.dev import dev_mrr
-from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets.training.devices import DeviceChoice, cpu_products
 from thread_embed_assets.training.resume import newest_whole, only_process
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ def _train(
         report=report,
         stop=stop,
     )
-    _run(trainer, resume.folder if resume else None, mix, stop)
+    with cpu_products(device.precision if device.device == "cpu" else "fp32"):
+        _run(trainer, resume.folder if resume else None, mix, stop)
     if config.base_weight:
         average(model, base, config.base_weight)
     after = dev_mrr(model, dev_sets)

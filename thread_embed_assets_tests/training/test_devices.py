@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.training.devices import pick_device
+from thread_embed_assets.training.devices import cpu_products, pick_device
 
 
 @pytest.fixture
@@ -12,11 +12,29 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Test GPU")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return monkeypatch
 
 
 def test_a_bare_machine_trains_on_the_cpu_in_fp32(machine: pytest.MonkeyPatch) -> None:
     assert (pick_device("auto").device, pick_device("auto").precision) == ("cpu", "fp32")
+
+
+@pytest.mark.parametrize("instructions", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_a_cpu_with_bf16_instructions_uses_them(machine: pytest.MonkeyPatch, instructions: str) -> None:
+    machine.setattr(torch.cpu, instructions, lambda: True)
+    assert (pick_device("cpu").device, pick_device("cpu").precision) == ("cpu", "bf16")
+
+
+def test_the_products_of_a_cpu_are_set_and_put_back() -> None:
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(KeyError), cpu_products("bf16"):
+        assert torch.get_float32_matmul_precision() == "medium"
+        raise KeyError
+    with cpu_products("fp32"):
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == before
 
 
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])

@@ -18,7 +18,7 @@ from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.checkpoint import Checkpoint, latest_checkpoint, verify
 from thread_embed_assets.training.config import StageConfig
 from thread_embed_assets.training.data import PairInput
-from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets.training.devices import pick_device
 from thread_embed_assets.training.job import Job
 from thread_embed_assets.training.stage import train_stage
 from thread_embed_assets.training.trainer import Progress
@@ -71,7 +71,7 @@ def test_a_killed_process_goes_on_and_ends_as_if_it_had_never_been_killed(
     assert 0 < start < resumed.manifest["steps"]
     assert [progress.step for progress in steps] == list(range(start + 1, resumed.manifest["steps"] + 1))
 
-    whole = train_stage(long, inputs, Layout(tmp_path / "other"), "all", DeviceChoice("cpu", "fp32", "test"))
+    whole = train_stage(long, inputs, Layout(tmp_path / "other"), "all", pick_device("cpu"))
     assert whole.fingerprint == resumed.fingerprint
     assert whole.manifest["steps"] == resumed.manifest["steps"]
     # Another process may add floats in another order; a resumed step that lost its state is off by far more.
