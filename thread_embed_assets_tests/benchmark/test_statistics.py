@@ -93,7 +93,7 @@ def test_p_agrees_with_scipy_exact_and_drawn() -> None:
     for number, tolerance in ((10, 1e-12), (40, 0.02)):
         a, b = generator.random(number), generator.random(number) + 0.1
         expected = permutation_test(
-            (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", vectorized=True
+            (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", vectorized=True, rng=1
         )
         (found,) = paired_p(column(a - b), [str(i) for i in range(number)], seed=1)
         assert found == pytest.approx(expected.pvalue, abs=tolerance)

@@ -69,5 +69,6 @@ def work_for_ever(folder: str) -> None:
             if number == 10:
                 (Path(folder) / "waiting").touch()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, ignore it
     for _ in ordered_map(report, items(), workers=2):
         pass
