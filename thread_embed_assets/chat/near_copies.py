@@ -27,6 +27,9 @@ SHINGLE_WORDS = 5
 FEWEST_SHINGLES = 4
 MESSAGE_THRESHOLD = 0.8
 CONVERSATION_THRESHOLD = 0.5
+RUN_WORDS = 12  # in a row: up to 11 words people say the same without having read it
+NEAR_WORDS = 15  # of NEAR_SPAN words, in stretches of five or more
+NEAR_SPAN = 24
 
 _WORD = re.compile(r"\w+")
 _NO_WORD = re.compile(r"[^\w\n]+")
@@ -142,9 +145,61 @@ def _mix(hashes: Hashes) -> None:
     hashes ^= hashes >> _HALF
 
 
+def one_line(texts: Iterable[str]) -> str:
+    """Several messages as one, so that shingles cross their lines: a copied stretch may be broken otherwise."""
+    return " ".join(texts).replace("\n", " ")
+
+
 def contained(hits: int, total: int) -> float:
     """Containment from counts; 0 where there are too few shingles to tell."""
     return hits / total if total >= FEWEST_SHINGLES else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Where a conversation says what is held out.
+
+    Attributes:
+        held_out: of each word, whether the 5-gram that starts with it is held out, (words,); 5-grams cross lines.
+        ends: where each message's words end, (messages,).
+    """
+
+    held_out: NDArray[np.bool_]
+    ends: Places
+
+    def copies(self, positions: Sequence[int]) -> bool:
+        """Whether the messages at these positions (in a row), or one of them, are held out in a part that tells something.
+
+        That is a run of ``RUN_WORDS``, or ``NEAR_WORDS`` of ``NEAR_SPAN``, or nearly all of a shorter text.
+        """
+        spans = [(int(self.ends[i - 1]) if i else 0, int(self.ends[i])) for i in positions]
+        if _holds_a_stretch(self.held_out[spans[0][0] : spans[-1][1]]):
+            return True
+        within = [self._within(*span) for span in spans]
+        counts = [(int(found.sum()), len(found)) for found in within]
+        whole = (sum(hits for hits, _ in counts), sum(total for _, total in counts))
+        return any(contained(*count) >= MESSAGE_THRESHOLD for count in (whole, *counts))
+
+    def _within(self, start: int, end: int) -> NDArray[np.bool_]:
+        """Of the 5-grams that end before ``end``."""
+        return self.held_out[start : max(start, end - SHINGLE_WORDS + 1)]
+
+
+def _holds_a_stretch(held_out: NDArray[np.bool_]) -> bool:
+    """Whether there is a run of ``RUN_WORDS``, or ``NEAR_WORDS`` within ``NEAR_SPAN``."""
+    starts = held_out[: max(0, len(held_out) - SHINGLE_WORDS + 1)]
+    if not starts.any():
+        return False
+    padded = np.concatenate([[False], starts, [False]])
+    turns = (padded[1:] != padded[:-1]).nonzero()[0]
+    if (turns[1::2] - turns[::2]).max() + SHINGLE_WORDS - 1 >= RUN_WORDS:
+        return True
+    covered = np.zeros(len(held_out) + 1, dtype=np.int64)
+    for later in range(SHINGLE_WORDS):
+        covered[later + 1 : later + 1 + len(starts)] |= starts
+    so_far = covered.cumsum()
+    span = min(NEAR_SPAN, len(held_out))
+    return bool((so_far[span:] - so_far[:-span]).max() >= NEAR_WORDS)
 
 
 class HeldOutShingles:
@@ -247,6 +302,30 @@ class HeldOutShingles:
         hashed = shingled(texts)
         hits = self.found(hashed.shingles).nonzero()[0].searchsorted(hashed.ends)
         return zip(_differences(hits), _differences(hashed.ends), strict=True)
+
+    def mark_each(self, conversations: Sequence[Sequence[str]]) -> list[Marked | None]:
+        """Where each conversation says what is held out; None where it does nowhere."""
+        joined = map(one_line, conversations)
+        given = iter(conversations)
+        return [marked for batch in _batches(joined) for marked in self._mark_batch(batch, given)]
+
+    def _mark_batch(self, joined: Sequence[str], given: Iterator[Sequence[str]]) -> Iterator[Marked | None]:
+        hashed = shingled(joined)
+        found = self.found(hashed.shingles)
+        for start, end, word_start, word_end in zip(
+            np.concatenate([[0], hashed.ends[:-1]]),
+            hashed.ends,
+            np.concatenate([[0], hashed.word_ends[:-1]]),
+            hashed.word_ends,
+            strict=True,
+        ):
+            texts = next(given)
+            if not found[start:end].any():
+                yield None
+                continue
+            held_out = np.zeros(word_end - word_start, dtype=np.bool_)
+            held_out[: end - start] = found[start:end]
+            yield Marked(held_out, shingled(texts).word_ends)
 
     def containment(self, text: str) -> float:
         """Share of the text's shingles that are held out, in [0, 1]; 0 for a text of fewer than 4 shingles.

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
 from thread_embed_assets.chat.model import Split
-from thread_embed_assets.chat.near_copies import MESSAGE_THRESHOLD, HeldOutShingles, contained, overlap, word_set
+from thread_embed_assets.chat.near_copies import HeldOutShingles, one_line, overlap, word_set
 from thread_embed_assets.chat.normalise import Normalised
-from thread_embed_assets.chat.read import Block, StoredConversation, read_blocks, read_texts
+from thread_embed_assets.chat.read import Block, StoredConversation, read_blocks
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.pairs import response, temporal, thread
 from thread_embed_assets.pairs.candidates import WINDOW_SIZES, Candidate, Make
@@ -112,16 +112,19 @@ def build_pairs(
 
 def _held_out(own: Normalised, elsewhere: Mapping[str, HeldOutShingles], folder: Path) -> Mapping[str, HeldOutShingles]:
     """Split to what is closed to it, saved so that all workers read one copy."""
-    test, dev = (
-        HeldOutShingles(read_texts(own.conversations, own.messages, f"c.split = '{split}'"))
-        for split in (Split.TEST, Split.DEV)
-    )
+    test, dev = (HeldOutShingles(_whole_conversations(own, split)) for split in (Split.TEST, Split.DEV))
     closed_to = {str(Split.TRAIN): test | dev, str(Split.DEV): test}
     for split, shingles in elsewhere.items():
         closed_to[split] |= shingles
     for split, shingles in closed_to.items():
         shingles.save(folder / f"closed_to_{split}.npy")
     return closed_to
+
+
+def _whole_conversations(own: Normalised, split: Split) -> Iterator[str]:
+    for block in read_blocks(own.conversations, own.messages, f"c.split = '{split}'"):
+        texts = iter(block.texts)
+        yield from (one_line(islice(texts, size)) for size in block.sizes.tolist())
 
 
 def _chosen(
@@ -195,16 +198,16 @@ class _Maker:
 
     def _pairs(self, block: Block, held_out: HeldOutShingles, counts: Counter[str]) -> Iterator[_Pair]:
         render_as, make = FORMATS[self.options.text_format], STRATEGIES[self.strategy]
-        hits = iter(held_out.hits_of_each(block.texts)) if len(held_out) else repeat((0, 0))
-        for conversation in block:
-            copied = _copies(list(islice(hits, len(conversation.messages))))
+        conversations = list(block)
+        texts = [[message.text for message in conversation.messages] for conversation in conversations]
+        for conversation, marked in zip(conversations, held_out.mark_each(texts), strict=True):
             render = render_as.renderer(conversation.messages)
             draw = Random(seed(self.strategy, self.source, conversation.id))
             for number, candidate in enumerate(make(conversation, self.options.window_sizes, draw)):
                 anchor, positive = render(candidate.anchor), render(candidate.positive)
                 if not anchor or not positive or anchor in positive or positive in anchor:
                     counts["dropped_one_contains_the_other"] += 1
-                elif copied(candidate.anchor) or copied(candidate.positive):
+                elif marked and (marked.copies(candidate.anchor) or marked.copies(candidate.positive)):
                     counts["dropped_near_copy_of_held_out"] += 1
                 else:
                     yield _Pair(conversation, number, candidate, anchor, positive, draw)
@@ -232,15 +235,6 @@ class _Maker:
             [messages[i].id for i in candidate.positive],
             None if before is None or after is None else after - before,
         )
-
-
-def _copies(hits: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], bool]:
-    """Whether the messages at some positions are held out almost whole, given each one's (hits, shingles)."""
-    if not any(count for count, _ in hits):
-        return lambda positions: False
-    return lambda positions: (
-        contained(sum(hits[i][0] for i in positions), sum(hits[i][1] for i in positions)) >= MESSAGE_THRESHOLD
-    )
 
 
 def _draw_negatives(pairs: Sequence[_Pair]) -> None:

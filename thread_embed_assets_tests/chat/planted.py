@@ -25,16 +25,16 @@ _NOUNS = _words(
     "cabinet basket hammer mirror pillow saddle tunnel violin wagon orchard barrel castle desert forest island"
 )
 _VERBS = _words("finds breaks moves paints sells follows needs covers holds reaches opens drops fills misses builds")
-_ENDS = _words("this morning,after lunch,on the hill,in the rain,near the station,for a friend,before dinner", ",")
+_PLACES = _words("before the,after this,under your,beside every,without another,near our,behind his", ",")
 
 
 def sentence(draw: Random) -> str:
-    """Eleven or more everyday words; two draws hardly ever share five in a row."""
+    """Everyday words; two draws, or two after each other, hardly ever share five in a row."""
     noun = [draw.choice(_NOUNS) for _ in range(4)]
     adjective = [draw.choice(_ADJECTIVES) for _ in range(3)]
     return (
         f"the {adjective[0]} {noun[0]} {draw.choice(_VERBS)} my {adjective[1]} {noun[1]} and the {noun[2]} "
-        f"{draw.choice(_VERBS)} that {adjective[2]} {noun[3]} {draw.choice(_ENDS)}"
+        f"{draw.choice(_VERBS)} that {adjective[2]} {noun[3]} {draw.choice(_PLACES)} {draw.choice(_NOUNS)}"
     )
 
 

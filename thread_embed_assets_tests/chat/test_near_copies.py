@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.model import Message
-from thread_embed_assets.chat.near_copies import HeldOutShingles, contained, shingled, shingles, similarity
+from thread_embed_assets.chat.near_copies import (
+    NEAR_SPAN,
+    NEAR_WORDS,
+    RUN_WORDS,
+    HeldOutShingles,
+    Marked,
+    contained,
+    one_line,
+    shingled,
+    shingles,
+    similarity,
+)
 from thread_embed_assets.chat.windows import cut
 
 from .planted import sentences
@@ -236,3 +247,74 @@ def test_what_is_saved_is_shared_by_name(tmp_path: Path) -> None:
 def test_nothing_held_out_can_be_saved(tmp_path: Path) -> None:
     HeldOutShingles().save(tmp_path / "empty.npy")
     assert HeldOutShingles.load(tmp_path / "empty.npy").hits(LINES[0]) == (0, len(shingles(LINES[0])))
+
+
+def _words(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{n}" for n in range(count)]
+
+
+def _mark(held_out: str, *messages: str) -> Marked | None:
+    (marked,) = HeldOutShingles([held_out]).mark_each([messages])
+    return marked
+
+
+HELD = _words("held", 40)
+OWN = _words("own", 60)
+
+
+def test_a_run_of_twelve_words_makes_a_copy_and_eleven_do_not() -> None:
+    for count, copied in ((RUN_WORDS, True), (RUN_WORDS - 1, False)):
+        marked = _mark(" ".join(HELD), " ".join([*OWN[:20], *HELD[7 : 7 + count], *OWN[20:40]]))
+        assert marked is not None
+        assert marked.copies([0]) is copied
+
+
+def test_a_run_that_crosses_messages_and_lines_is_seen() -> None:
+    held_out = one_line([" ".join(HELD[:20]), " ".join(HELD[20:])])
+    messages = [" ".join(OWN[:9]), " ".join(HELD[14:18]) + "\n" + " ".join(HELD[18:22]), " ".join(HELD[22:26])]
+    marked = _mark(held_out, *messages)
+    assert marked is not None
+    assert marked.copies([0, 1, 2])
+    assert marked.copies([1, 2])
+    assert not marked.copies([0])
+    assert not marked.copies([2])
+
+
+def test_stretches_close_together_add_up_and_far_apart_they_do_not() -> None:
+    stretches = [HELD[n : n + 5] for n in (0, 10, 20)]
+    assert sum(map(len, stretches)) == NEAR_WORDS
+    for gap, copied in ((3, True), (NEAR_SPAN, False)):
+        fillers = iter(_words("filler", 3 * gap))
+        text = [word for stretch in stretches for word in (*stretch, *(next(fillers) for _ in range(gap)))]
+        marked = _mark(" ".join(HELD), " ".join([*OWN, *text, *OWN]))
+        assert marked is not None
+        assert marked.copies([0]) is copied
+
+
+def test_a_short_message_copied_whole_counts_and_a_shorter_one_does_not() -> None:
+    for count, copied in ((8, True), (7, False)):
+        marked = _mark(" ".join(HELD), " ".join(OWN), " ".join(HELD[:count]), " ".join(OWN[::-1]))
+        assert marked is not None
+        assert marked.copies([0, 1, 2]) is copied
+
+
+def test_a_conversation_that_says_nothing_held_out_has_no_mark() -> None:
+    assert _mark(" ".join(HELD), " ".join(OWN), " ".join(HELD[:4])) is None
+    assert HeldOutShingles().mark_each([[" ".join(OWN)], []]) == [None, None]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_conversations_marked_together_are_as_each_is_alone(seed: int, count: int) -> None:
+    draw = Random(seed)
+    held_out = HeldOutShingles(LINES)
+    conversations = [
+        [draw.choice((LINES, FRESH))[draw.randrange(30)] for _ in range(draw.randrange(5))] for _ in range(count)
+    ]
+    together = held_out.mark_each(conversations)
+    for marked, texts in zip(together, conversations, strict=True):
+        (alone,) = held_out.mark_each([texts])
+        assert (marked is None) == (alone is None)
+        if marked is not None and alone is not None:
+            assert marked.held_out.tolist() == alone.held_out.tolist()
+            assert marked.ends.tolist() == alone.ends.tolist()
+            assert [marked.copies([n]) for n in range(len(texts))] == [text in LINES for text in texts]

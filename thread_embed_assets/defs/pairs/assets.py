@@ -43,7 +43,7 @@ def _pairs_asset(strategy: Strategy, holds: str) -> dg.AssetsDefinition:
         partitions_def=sources,
         kinds={"duckdb"},
         owners=OWNERS,
-        code_version="2",
+        code_version="3",
         description=f"{holds}\n\nNeeds the source's conversations and duplicates. About 10,000 pairs a second on one core.",
         metadata={"dagster/column_schema": table_schema(PAIRS), "dagster/table_name": "pairs"},
     )
