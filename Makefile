@@ -8,15 +8,19 @@ export THREAD_EMBED_ROOT ?= $(CURDIR)
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
+MIXES := all,without_irc,without_slack,without_dialogue
 REAL := irc_disentangle,slack_dev_chats,topical_chat,duraspace_irc
 
-.PHONY: demo real ui test check benchmark clean
+.PHONY: demo real transfer ui test check benchmark clean
 
 demo: $(INSTALLED)  ## the whole graph on the sample workspace, in about ten minutes on two cores
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources sample_workspace --mix sample_workspace --profile quick
 
 real: $(INSTALLED)  ## the same graph on IRC, Slack and Topical-Chat and #duraspace (and the sample), in about an hour; goes on where it stopped
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources $(REAL),sample_workspace --mix all --profile quick
+
+transfer: $(INSTALLED)  ## real, and models that never saw IRC, Slack or dialogues, beside the one that saw all
+	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources $(REAL),sample_workspace --mix $(MIXES) --profile quick
 
 ui: $(INSTALLED)  ## the Dagster UI on the instance of demo and real, at http://127.0.0.1:3000
 	$(BIN)/dagster instance concurrency set gpu 1

@@ -13,6 +13,7 @@ from thread_embed_assets.defs.pairs import assets as pairs
 from thread_embed_assets.defs.pairs.checks import hard_negative_checks, pair_checks
 from thread_embed_assets.defs.raw import assets as raw
 from thread_embed_assets.defs.release import assets as release
+from thread_embed_assets.defs.release.checks import release_checks
 from thread_embed_assets.defs.reports import assets as reports
 from thread_embed_assets.defs.resources import GpuResource, HandleIOManager, LayoutResource
 from thread_embed_assets.defs.training import assets as training
@@ -26,6 +27,7 @@ CHECKS = [
     *hard_negative_checks,
     *checkpoint_checks,
     *benchmark_checks,
+    *release_checks,
 ]
 
 

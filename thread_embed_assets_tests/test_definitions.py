@@ -58,10 +58,17 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
         {"raw_dataset", "conversations"},
         {"query_not_in_its_document", "held_out_only"},
     ),
-    "benchmark_results": ("benchmark", SOURCES, {"benchmark_tasks", "stage1_checkpoint"}, {"metrics_in_range"}),
+    "benchmark_results": (
+        "benchmark",
+        SOURCES,
+        {"benchmark_tasks", "stage1_checkpoint"},
+        {"metrics_in_range", "contamination"},
+    ),
     "disentangling_results": ("benchmark", None, {"raw_dataset"}, set()),
     "corpus_report": ("reports", None, {"source_report", "duplicates"}, set()),
     "leaderboard": ("benchmark", None, {"benchmark_results"}, set()),
+    "regression_results": ("benchmark", None, {"stage1_checkpoint"}, set()),
+    "benchmark_dataset": ("release", None, {"benchmark_tasks"}, {"no_withheld_text", "no_people"}),
     "model_package": ("release", None, {"stage1_checkpoint", "leaderboard"}, set()),
 }
 
@@ -79,7 +86,8 @@ JOBS = {
     "train": {"stage1_checkpoint"},
     "evaluate": {"benchmark_results"},
     "disentangle": {"disentangling_results"},
-    "report": {"corpus_report", "leaderboard", "model_package"},
+    "report": {"corpus_report", "leaderboard", "benchmark_dataset", "model_package"},
+    "regress": {"regression_results"},
 }
 
 

@@ -1,34 +1,71 @@
-"""Scores the contenders on a source's tasks: runs, metrics with intervals, paired comparisons."""
+"""Scores the contenders on a source's tasks: runs, metrics with intervals, paired comparisons, breakdowns."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from thread_embed_assets.benchmark.contenders import Contender, Model
-from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder, ModelEncoder
+from thread_embed_assets.benchmark.breakdowns import breakdowns
+from thread_embed_assets.benchmark.contenders import Contender, Model, open_encoder
+from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder, Vectors
 from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS, Run, per_query
-from thread_embed_assets.benchmark.result_tables import SCHEMAS, ScoredTask, add_comparisons, add_not_run, add_scored
-from thread_embed_assets.benchmark.retrievers import Bm25, Dense, Scorer, ZScoreSum, search
+from thread_embed_assets.benchmark.result_tables import (
+    SCHEMAS,
+    Index,
+    Scored,
+    add_breakdowns,
+    add_comparisons,
+    add_not_run,
+    add_scored,
+    standing,
+)
+from thread_embed_assets.benchmark.retrievers import (
+    Bm25,
+    Dense,
+    Recency,
+    ReciprocalRankSum,
+    Scorer,
+    SpeakerOverlap,
+    ZScoreSum,
+    search,
+)
 from thread_embed_assets.benchmark.tasks import SPLITS, Task, load_tasks
+from thread_embed_assets.benchmark.views import View, intact, names_only, read_names, with_typos
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.atomic import atomic_folder
 from thread_embed_assets.storage.layout import Layout
-from thread_embed_assets.storage.tables import TableHandle, open_table, write_tables
+from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_table, write_tables
 
 logger = logging.getLogger(__name__)
 
 EncoderOf = Callable[[Model], Encoder]
 
+DIMS = (256, 128, 64)  # of the Matryoshka curve, beside all dimensions
+_DIMS_OF = frozenset({"base", "tuned"})
+_FORMAT_CHOSEN_ON = frozenset({"thread", "response"})
 
-def model_encoder(model: Model) -> Encoder:
-    return ModelEncoder(model.location, model.fingerprint)
+
+@dataclass(frozen=True)
+class Reading:
+    """Another view of some tasks, and the standings (see ``result_tables.standing``) of the contenders that are given it."""
+
+    view: View
+    tasks: frozenset[str]
+    standings: frozenset[str]
+
+
+READINGS = (
+    Reading("intact", frozenset({"thread"}), frozenset({"bm25", "base", "tuned"})),
+    Reading("names", frozenset({"thread"}), frozenset({"bm25"})),
+    Reading("typos", frozenset({"thread", "response", "summary"}), frozenset({"bm25", "base", "base_hybrid", "tuned"})),
+    Reading("paraphrase", frozenset({"summary"}), frozenset({"bm25", "base", "base_hybrid", "tuned"})),
+)
 
 
 def evaluate_source(
@@ -36,13 +73,13 @@ def evaluate_source(
     source: str,
     contenders: Sequence[Contender],
     layout: Layout,
-    encoder_of: EncoderOf = model_encoder,
+    encoder_of: EncoderOf = open_encoder,
 ) -> dict[str, TableHandle]:
     """Score every contender on every task, each in the text format that suits it best on this source's dev tasks.
 
     Writes ``layout.results(source)`` with the tables of ``result_tables.SCHEMAS`` and, below ``layout.runs(source)``,
-    one TREC run file per contender and test task. Timings are in the table ``costs`` alone, so the others depend only on
-    the tasks and the models.
+    one TREC run file per contender, test task and index. Timings are in the table ``costs`` alone, so the others depend only
+    on the tasks and the models. The views with names read the private table of people; vectors of such texts stay beside it.
 
     Args:
         tasks_path: file written by ``tasks.build_tasks``.
@@ -62,20 +99,33 @@ def evaluate_source(
         raise InputError(tasks_path, "the file holds no test queries", "Materialise benchmark_tasks, and look at its counts")
     if len({c.name for c in contenders}) < len(contenders):
         raise InputError("contenders", "two of them share a name", "Give each model its own name")
-    bench = _Bench(source, tasks, EmbeddingCache(layout.embedding_cache), encoder_of)
+    bench = _Bench(
+        source,
+        {c.name: c for c in contenders},
+        EmbeddingCache(layout.embedding_cache),
+        EmbeddingCache(layout.private / "embeddings"),
+        read_names(layout.people(source)),
+        encoder_of,
+    )
+    dev, test = ([task for task in tasks if task.split == split] for split in SPLITS)
     with write_tables(layout.results(source), SCHEMAS) as writer, atomic_folder(layout.runs(source)) as runs:
-        for split in SPLITS:
-            scored = bench.score_split(split, contenders, runs)
-            for one in scored:
-                chosen = bench.formats[one.contender.name] == one.text_format
-                add_scored(writer, source, one, chosen)
-            if split == "test":
-                add_comparisons(writer, source, scored)
-                for contender in contenders:
-                    reason = bench.not_run.get(contender.name)
-                    if reason:
-                        add_not_run(writer, source, contender, [t for t in tasks if t.split == split], reason)
+        for scored in bench.score_dev(dev):
+            add_scored(writer, source, scored, chosen=bench.formats[scored.contender.name] == scored.text_format)
+        for task in test:
+            _add_test_task(writer, source, list(bench.score_test(task, runs)))
+        for name, reason in bench.not_run.items():
+            add_not_run(writer, source, bench.contenders[name], test, reason)
     return {name: open_table(layout.results(source), name) for name in SCHEMAS}
+
+
+def _add_test_task(writer: TableWriter, source: str, scored: Sequence[Scored]) -> None:
+    for one in scored:
+        add_scored(writer, source, one, chosen=True)
+    add_comparisons(writer, source, scored)
+    whole = [s for s in scored if (s.view, s.index, s.dim) == ("masked", "corpus", None)]
+    bm25 = next((s for s in whole if s.contender.kind == "bm25"), None)
+    if bm25 is not None:
+        add_breakdowns(writer, source, whole, breakdowns(bm25.task, bm25.headline))
 
 
 @dataclass
@@ -83,71 +133,154 @@ class _Bench:
     """The state of one evaluation: which format each contender was found to be best in, and which cannot run."""
 
     source: str
-    tasks: list[Task]
+    contenders: dict[str, Contender]
     cache: EmbeddingCache
+    private_cache: EmbeddingCache
+    names: Mapping[str, str]
     encoder_of: EncoderOf
     formats: dict[str, str] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _bm25: dict[tuple[str, str, str, str], Bm25] = field(default_factory=dict)  # of one task, since each hybrid asks for it
 
-    def score_split(self, split: str, contenders: Sequence[Contender], runs: Path) -> list[ScoredTask]:
-        """Score the split's tasks: every format on dev, which fixes the choice, and the chosen one on test."""
-        tasks = [task for task in self.tasks if task.split == split]
-        declared = {contender.name: contender for contender in contenders}
-        result = []
-        for contender in contenders:
+    def score_dev(self, tasks: Sequence[Task]) -> list[Scored]:
+        """Score each contender in each of its formats, and keep the best of them for test."""
+        result: list[Scored] = []
+        for contender in self.contenders.values():
             reason = contender.not_run or next((self.not_run[p] for p in contender.parts if p in self.not_run), "")
             if reason:
                 self.not_run[contender.name] = reason
                 continue
-            if contender.kind == "hybrid":
-                formats: Sequence[str] = ["+".join(dict.fromkeys(self.formats[part] for part in contender.parts))]
-            else:
-                formats = contender.formats if split == "dev" else [self.formats[contender.name]]
-            scored = [self._score(contender, declared, task, name, runs) for name in formats for task in tasks]
-            if split == "dev":
-                self.formats[contender.name] = best_format(scored, formats)
+            formats: Sequence[str] = contender.formats
+            if contender.parts:
+                formats = ["+".join(dict.fromkeys(self.formats[part] for part in contender.parts))]
+            scored = [
+                self._score(contender, task, text_format)
+                for text_format in formats
+                for task in tasks
+                if len(formats) == 1 or task.name in _FORMAT_CHOSEN_ON
+            ]
+            self.formats[contender.name] = best_format(scored, formats)
             result += scored
         return result
 
+    def score_test(self, task: Task, runs: Path) -> Iterator[Scored]:
+        """Every reading of one test task."""
+        for name, text_format in self.formats.items():
+            contender = self.contenders[name]
+            yield self._score(contender, task, text_format, runs=runs)
+            if task.near:
+                yield self._score(contender, task, text_format, index="near", runs=runs)
+            if contender.kind == "dense" and contender.role in _DIMS_OF:
+                yield from self._shorter(contender, task, text_format)
+            for reading in READINGS:
+                if task.name in reading.tasks and standing(contender) in reading.standings and self._can(reading.view, task):
+                    yield self._score(contender, task, text_format, view=reading.view)
+
+    def _can(self, view: View, task: Task) -> bool:
+        """Whether there is anything to read in that view."""
+        if view in ("intact", "names"):
+            return bool(self.names)
+        return view != "paraphrase" or any(task.paraphrases())
+
+    def _shorter(self, contender: Contender, task: Task, text_format: str) -> Iterator[Scored]:
+        queries, documents = self._vectors(contender, self.cache, *self._texts(task, text_format, "masked"))
+        for dim in DIMS:
+            if dim < queries.shape[1]:
+                run = search(Dense(queries, documents, truncate_dim=dim), task.query_ids, task.document_ids)
+                yield self._scored(contender, task, text_format, run, dim=dim)
+
     def _score(
-        self, contender: Contender, declared: Mapping[str, Contender], task: Task, text_format: str, runs: Path
-    ) -> ScoredTask:
+        self,
+        contender: Contender,
+        task: Task,
+        text_format: str,
+        *,
+        view: View = "masked",
+        index: Index = "corpus",
+        runs: Path | None = None,
+    ) -> Scored:
         began, embedded = time.monotonic(), self.cache.embedded
-        run = search(self._scorer(contender, declared, task, text_format), task.query_ids, task.document_ids)
-        seconds = time.monotonic() - began
-        values = per_query(run, task.relevant, task.query_ids)
-        if task.split == "test":
-            write_run(runs / f"{file_name(contender.name)}.{task.name}.trec", run, contender.name)
-        embedded = self.cache.embedded - embedded
-        place = f"{self.source} {task.split} {task.name}: {contender.name} ({text_format})"
-        score = float(values[HEADLINE].mean())
+        near = task.near if index == "near" else None
+        run = search(self._scorer(contender, task, text_format, view), task.query_ids, task.document_ids, candidates=near)
+        seconds, embedded = time.monotonic() - began, self.cache.embedded - embedded
+        if view == "paraphrase":
+            asked = [query for query, text in zip(task.query_ids, task.paraphrases(), strict=True) if text]
+            run = {query: run[query] for query in asked}
+        if runs is not None:
+            write_run(runs / f"{file_name(contender.name)}.{task.name}.{index}.trec", run, contender.name)
+        scored = self._scored(contender, task, text_format, run, view, index, None, seconds, embedded)
+        place = f"{self.source} {task.split} {task.name} {view} {index}: {contender.name} ({text_format})"
+        score = float(scored.headline.mean())
         logger.info("%s %s %.3f, %d queries, %.1f s, %d texts embedded", place, HEADLINE, score, len(run), seconds, embedded)
+        return scored
+
+    def _scored(
+        self,
+        contender: Contender,
+        task: Task,
+        text_format: str,
+        run: Run,
+        view: View = "masked",
+        index: Index = "corpus",
+        dim: int | None = None,
+        seconds: float = 0.0,
+        embedded: int = 0,
+    ) -> Scored:
+        values = per_query(run, task.relevant, list(run))
         table = np.stack([values[name] for name in METRICS], axis=1)
-        return ScoredTask(contender, task, text_format, table, seconds, embedded)
+        encoder = self._encoders[contender.name].fingerprint if contender.name in self._encoders else ""
+        return Scored(contender, task, text_format, list(run), table, view, index, dim, seconds, embedded, encoder)
 
-    def _scorer(self, contender: Contender, declared: Mapping[str, Contender], task: Task, text_format: str) -> Scorer:
+    def _scorer(self, contender: Contender, task: Task, text_format: str, view: View) -> Scorer:
         if contender.kind == "hybrid":
-            first, second = (self._scorer(declared[p], declared, task, self.formats[p]) for p in contender.parts)
-            return ZScoreSum(first, second)
-        queries, documents = task.query_texts(text_format), task.document_texts(text_format)
+            first, second = (self._scorer(self.contenders[p], task, self.formats[p], view) for p in contender.parts)
+            return ZScoreSum(first, second) if contender.fusion == "z_score" else ReciprocalRankSum(first, second)
+        if contender.kind == "recency":
+            return Recency(task.query_times(), *task.document_times())
+        if contender.kind == "speakers":
+            return SpeakerOverlap(task.query_people(), task.document_people())
+        key = (task.name, task.split, text_format, view)
+        if contender.kind == "bm25" and key in self._bm25:
+            return self._bm25[key]
+        queries, documents = self._texts(task, text_format, view)
         if contender.kind == "bm25":
-            return Bm25(queries, documents)
+            if not any(known[:2] == key[:2] for known in self._bm25):
+                self._bm25.clear()
+            return self._bm25.setdefault(key, Bm25(queries, documents))
+        return Dense(*self._vectors(contender, self.private_cache if view == "intact" else self.cache, queries, documents))
+
+    def _vectors(
+        self, contender: Contender, cache: EmbeddingCache, queries: Sequence[str], documents: Sequence[str]
+    ) -> tuple[Vectors, Vectors]:
         assert contender.model is not None
-        encoder = self._encoders.setdefault(contender.name, self.encoder_of(contender.model))
-        vectors = (self.cache.embed(encoder, queries, "query"), self.cache.embed(encoder, documents, "document"))
-        return Dense(*vectors, truncate_dim=contender.truncate_dim)
+        if contender.name not in self._encoders:
+            self._encoders[contender.name] = self.encoder_of(contender.model)
+        encoder = self._encoders[contender.name]
+        return cache.embed(encoder, queries, "query"), cache.embed(encoder, documents, "document")
+
+    def _texts(self, task: Task, text_format: str, view: View) -> tuple[list[str], list[str]]:
+        """Queries and documents; names stand in texts of memory only."""
+        if view in ("intact", "names"):
+            show = intact if view == "intact" else names_only
+            queries, documents = task.query_texts("people"), task.document_texts("people")
+            return [show(text, self.names) for text in queries], [show(text, self.names) for text in documents]
+        if view == "paraphrase":
+            return task.paraphrases(), task.document_texts(text_format)
+        queries = task.query_texts(text_format)
+        if view == "typos":
+            queries = [with_typos(text, query) for query, text in zip(task.query_ids, queries, strict=True)]
+        return queries, task.document_texts(text_format)
 
 
-def best_format(scored: Sequence[ScoredTask], formats: Sequence[str]) -> str:
+def best_format(scored: Sequence[Scored], formats: Sequence[str]) -> str:
     """The format with the highest mean of the tasks' mean ``HEADLINE``; the default, if allowed, where nothing is scored.
 
     The first of equals wins.
     """
     if not scored:
         return DEFAULT_FORMAT if DEFAULT_FORMAT in formats else formats[0]
-    column = list(METRICS).index(HEADLINE)
-    means = {name: np.mean([s.values[:, column].mean() for s in scored if s.text_format == name]) for name in formats}
+    means = {name: np.mean([s.headline.mean() for s in scored if s.text_format == name]) for name in formats}
     return max(formats, key=lambda name: means[name])
 
 

@@ -6,6 +6,7 @@ the same seeded rule, so nothing in a document's shape tells target from distrac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -19,6 +20,7 @@ MINIMUM_WORDS = 4
 WINDOW = 5
 _LONG_WORD = 4
 _INFORMATIVE_WORDS = 3
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,12 @@ class Example:
     refusal: str = ""
 
 
-def thread_example(conversation: StoredConversation) -> Example:
-    """One message as the query, the thread without that message as the document.
+def thread_examples(conversation: StoredConversation) -> tuple[Example, Example]:
+    """One message as the query; as the document the thread without that message, and only what came before it.
 
     The message is drawn among those of at least ``MINIMUM_WORDS`` words whose text does not stand in the rest of the
-    thread: from the informative ones that do not open the thread, else the others that do not open it, else the first.
+    thread: from the informative ones that do not open the thread, else the others that do not open it, else the first. The
+    first gives no query to the strict task, since nothing came before it.
     """
     messages = conversation.messages
     texts = [_plain([m]) for m in messages]
@@ -51,15 +54,21 @@ def thread_example(conversation: StoredConversation) -> Example:
     for position in sorted(long_enough, key=lambda i: (i == 0, not _informative(texts[i]))):
         rest = texts[:position] + texts[position + 1 :]
         if not stands_in(texts[position], "\n".join(rest)):
-            return Example([messages[position]], _without(messages, position))
+            query = [messages[position]]
+            before = messages[:position] or messages[:1]
+            strict = Example(query, before) if len(_plain(before).split()) >= MINIMUM_WORDS and position else None
+            return Example(query, _without(messages, position)), strict or Example([], before, "short")
     removed = next((i for i in positions if i != 0), 0)
-    return Example([], _without(messages, removed), "verbatim" if long_enough else "short")
+    refusal = "verbatim" if long_enough else "short"
+    return Example([], _without(messages, removed), refusal), Example([], messages[:removed] or messages[:1], refusal)
 
 
-def response_example(conversation: StoredConversation) -> Example:
-    """The messages before a drawn cut as the query, those after it as the document, at most ``WINDOW`` on either side.
+def response_examples(conversation: StoredConversation) -> tuple[Example, Example]:
+    """The messages before a drawn cut as the query; the window after it, and each later message, as the documents.
 
-    The cut is drawn among those with at least ``MINIMUM_WORDS`` words on both sides and no query message repeated below.
+    Windows have at most ``WINDOW`` messages. The cut is drawn among those with at least ``MINIMUM_WORDS`` words on both
+    sides and no query message repeated below. The second example's document holds the single messages of at least
+    ``MINIMUM_WORDS`` words after the cut, each a document of its own; without any it has no query.
     """
     messages = conversation.messages
     texts = [_plain([m]) for m in messages]
@@ -75,9 +84,13 @@ def response_example(conversation: StoredConversation) -> Example:
         if any(stands_in(text, after) for text in repeatable):
             refusal = "verbatim"
             continue
-        return Example(messages[max(0, cut - WINDOW) : cut], messages[cut : cut + WINDOW])
+        query = messages[max(0, cut - WINDOW) : cut]
+        replies = [m for m, text in zip(messages[cut:], texts[cut:], strict=True) if len(text.split()) >= MINIMUM_WORDS]
+        reply = Example(query, replies) if replies else Example([], [], "short")
+        return Example(query, messages[cut : cut + WINDOW]), reply
     cut = cuts[0] if cuts else 0
-    return Example([], messages[cut : cut + WINDOW], refusal)
+    replies = [m for m, text in zip(messages[cut:], texts[cut:], strict=True) if len(text.split()) >= MINIMUM_WORDS]
+    return Example([], messages[cut : cut + WINDOW], refusal), Example([], replies, refusal)
 
 
 def summary_example(conversation: StoredConversation, summary: str) -> Example:
@@ -91,6 +104,12 @@ def summary_example(conversation: StoredConversation, summary: str) -> Example:
     if stands_in(_plain([query]), _plain(conversation.messages)):
         return Example([], conversation.messages, "verbatim")
     return Example([query], conversation.messages)
+
+
+def word_overlap(query: Sequence[Message], document: Sequence[Message]) -> float:
+    """Share of the query's distinct words that stand in the document; 0 for a query without words."""
+    asked, told = (set(_WORD.findall(_plain(part).casefold())) for part in (query, document))
+    return len(asked & told) / len(asked) if asked else 0.0
 
 
 def stands_in(query: str, document: str) -> bool:

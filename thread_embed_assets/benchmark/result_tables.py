@@ -4,33 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 
 from thread_embed_assets.benchmark.contenders import Contender
-from thread_embed_assets.benchmark.metrics import METRICS
-from thread_embed_assets.benchmark.statistics import Floats, bootstrap, holm, paired_p
+from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS
+from thread_embed_assets.benchmark.statistics import Floats, bootstrap, paired_p
 from thread_embed_assets.benchmark.tasks import Task
+from thread_embed_assets.benchmark.views import View
 from thread_embed_assets.storage.fingerprint import seed
 from thread_embed_assets.storage.tables import TableWriter
 
 RUN, NOT_RUN = "RUN", "NOT RUN"
+Index = Literal["corpus", "near"]
 
 _PLACE = [("source", pa.string()), ("task", pa.string()), ("split", pa.string())]
 _CONTENDER = [*_PLACE, ("contender", pa.string()), ("role", pa.string()), ("format", pa.string())]
+_READING = [("view", pa.string()), ("index", pa.string())]
 _BOUNDS = [(column, pa.float64()) for metric in METRICS for column in (metric, f"{metric}_low", f"{metric}_high")]
 
 SCHEMAS = {
     "per_query": pa.schema(
-        [*_CONTENDER, ("query_id", pa.string()), ("cluster", pa.string()), *((metric, pa.float64()) for metric in METRICS)]
+        [
+            *_CONTENDER,
+            *_READING,
+            ("query_id", pa.string()),
+            ("cluster", pa.string()),
+            *((metric, pa.float64()) for metric in METRICS),
+        ]
     ),
     "summary": pa.schema(
         [
             *_CONTENDER,
+            *_READING,
+            ("dim", pa.int32()),  # components used of each vector; null: all
             ("chosen", pa.bool_()),  # the format taken on test; dev rows show all that were tried
             ("tier", pa.string()),
             ("n", pa.int32()),
-            ("documents", pa.int32()),
+            ("documents", pa.int32()),  # of the index; of a slice the most that a query has
             ("clusters", pa.int32()),
             ("resampled", pa.string()),  # cluster, or query where there are too few clusters
             *_BOUNDS,
@@ -41,6 +54,7 @@ SCHEMAS = {
     "comparisons": pa.schema(
         [
             *_PLACE,
+            ("index", pa.string()),
             ("metric", pa.string()),
             ("contender_a", pa.string()),
             ("contender_b", pa.string()),
@@ -48,74 +62,173 @@ SCHEMAS = {
             ("difference", pa.float64()),  # a minus b
             ("low", pa.float64()),
             ("high", pa.float64()),
-            ("p", pa.float64()),
-            ("p_holm", pa.float64()),  # over all comparisons of this source and metric
+            ("p", pa.float64()),  # of this comparison alone; the leaderboard corrects over all of its comparisons
             ("resampled", pa.string()),
         ]
     ),
-    "costs": pa.schema([*_CONTENDER, ("seconds", pa.float64()), ("texts_embedded", pa.int64())]),
+    "breakdowns": pa.schema(
+        [
+            ("source", pa.string()),
+            ("task", pa.string()),
+            ("contender", pa.string()),
+            ("role", pa.string()),
+            ("dimension", pa.string()),
+            ("bin", pa.string()),
+            ("position", pa.int32()),
+            ("n", pa.int32()),
+            (HEADLINE, pa.float64()),
+            (f"{HEADLINE}_low", pa.float64()),
+            (f"{HEADLINE}_high", pa.float64()),
+        ]
+    ),
+    "costs": pa.schema(
+        [
+            *_CONTENDER,
+            ("encoder", pa.string()),  # fingerprint that names its part of the embedding cache; empty without a model
+            ("seconds", pa.float64()),
+            ("texts_embedded", pa.int64()),
+        ]
+    ),
 }
 
 
 @dataclass(frozen=True)
-class ScoredTask:
-    """One contender's result on one task.
+class Scored:
+    """One contender's result in one reading of a task.
 
     Attributes:
-        values: [queries, metrics] in the order of ``task.query_ids`` and ``METRICS``.
+        index: ``corpus`` is the task's whole index, ``near`` the slice of each query.
+        dim: components used of each vector; None for all.
+        query_ids: those that were scored; a slice or a view may leave some out.
+        values: [queries, metrics] in the order of ``query_ids`` and ``METRICS``.
         seconds: embedding, indexing and search together.
         texts_embedded: texts that were not in the embedding cache.
+        encoder: fingerprint of the encoder of a dense contender.
     """
 
     contender: Contender
     task: Task
     text_format: str
+    query_ids: Sequence[str]
     values: Floats
-    seconds: float
-    texts_embedded: int
+    view: View = "masked"
+    index: Index = "corpus"
+    dim: int | None = None
+    seconds: float = 0.0
+    texts_embedded: int = 0
+    encoder: str = ""
+
+    @property
+    def clusters(self) -> list[str]:
+        of_query = dict(zip(self.task.query_ids, self.task.clusters, strict=True))
+        return [of_query[query] for query in self.query_ids]
+
+    @property
+    def documents(self) -> int:
+        if self.index == "corpus":
+            return len(self.task.document_ids)
+        return max(len(self.task.near[query]) for query in self.query_ids)
+
+    @property
+    def headline(self) -> Floats:
+        """[queries, 1]: the headline metric alone."""
+        place = list(METRICS).index(HEADLINE)
+        return self.values[:, place : place + 1]
 
 
-def add_scored(writer: TableWriter, source: str, scored: ScoredTask, chosen: bool) -> None:
-    contender, task = scored.contender, scored.task
+def add_scored(writer: TableWriter, source: str, scored: Scored, chosen: bool) -> None:
+    """Its queries (of full vectors only), its means with intervals, and what it cost."""
+    contender, task, clusters = scored.contender, scored.task, scored.clusters
     head = (source, task.name, task.split, contender.name, contender.role, scored.text_format)
-    queries = zip(task.query_ids, task.clusters, scored.values.tolist(), strict=True)
-    writer.add_all("per_query", ((*head, query, cluster, *values) for query, cluster, values in queries))
-    intervals = bootstrap(scored.values, task.clusters, seed("interval", source, task.name, task.split))
+    reading = (scored.view, scored.index)
+    if scored.dim is None:
+        queries = zip(scored.query_ids, clusters, scored.values.tolist(), strict=True)
+        writer.add_all("per_query", ((*head, *reading, query, cluster, *values) for query, cluster, values in queries))
+    intervals = bootstrap(scored.values, clusters, seed("interval", source, task.name, task.split))
     bounds = [number for i in intervals for number in (i.mean, i.low, i.high)]
-    sizes = (task.tier, len(task.query_ids), len(task.document_ids), intervals[0].clusters, intervals[0].by)
-    writer.add("summary", (*head, chosen, *sizes, *bounds, RUN, ""))
-    writer.add("costs", (*head, scored.seconds, scored.texts_embedded))
+    sizes = (task.tier, len(scored.query_ids), scored.documents, intervals[0].clusters, intervals[0].by)
+    writer.add("summary", (*head, *reading, scored.dim, chosen, *sizes, *bounds, RUN, ""))
+    if scored.index == "corpus" and scored.view == "masked" and scored.dim is None:
+        writer.add("costs", (*head, scored.encoder, scored.seconds, scored.texts_embedded))
 
 
 def add_not_run(writer: TableWriter, source: str, contender: Contender, tasks: Sequence[Task], reason: str) -> None:
     for task in tasks:
-        head = (source, task.name, task.split, contender.name, contender.role, None)
+        head = (source, task.name, task.split, contender.name, contender.role, None, "masked", "corpus", None)
         sizes = (task.tier, 0, len(task.document_ids), None, None)
         writer.add("summary", (*head, False, *sizes, *[None] * len(_BOUNDS), NOT_RUN, reason))
 
 
-def add_comparisons(writer: TableWriter, source: str, scored: Sequence[ScoredTask]) -> None:
-    """Each tuned model against the base model, BM25 and their sum; its own sum with BM25 against that of the base."""
-    rows = []
-    for a, b in _opponents(scored):
-        differences = a.values - b.values
+def add_comparisons(writer: TableWriter, source: str, scored: Sequence[Scored]) -> None:
+    """Paired differences of the headline metric, between those of :func:`opponents`, in the masked view."""
+    for a, b in opponents(scored):
+        differences = a.headline - b.headline
         draw = seed("comparison", source, a.task.name, a.task.split)
-        intervals = bootstrap(differences, a.task.clusters, draw)
-        p_values = paired_p(differences, a.task.clusters, draw)
-        for metric, interval, p in zip(METRICS, intervals, p_values, strict=True):
-            rows.append((a, b, metric, interval, p))
-    for metric in METRICS:
-        family = [row for row in rows if row[2] == metric]
-        adjusted = holm([row[4] for row in family])
-        for (a, b, _, interval, p), p_holm in zip(family, adjusted, strict=True):
-            place = (source, a.task.name, a.task.split, metric, a.contender.name, b.contender.name, len(a.values))
-            writer.add("comparisons", (*place, interval.mean, interval.low, interval.high, p, p_holm, interval.by))
+        (interval,) = bootstrap(differences, a.clusters, draw)
+        (p,) = paired_p(differences, a.clusters, draw)
+        place = (source, a.task.name, a.task.split, a.index, HEADLINE, a.contender.name, b.contender.name, len(differences))
+        writer.add("comparisons", (*place, interval.mean, interval.low, interval.high, p, interval.by))
 
 
-def _opponents(scored: Sequence[ScoredTask]) -> Iterator[tuple[ScoredTask, ScoredTask]]:
-    against = {"tuned": ("base", "baseline", "base_hybrid"), "tuned_hybrid": ("base_hybrid",)}
-    for a in scored:
-        for role in against.get(a.contender.role, ()):
-            for b in scored:
-                if b.contender.role == role and b.task is a.task:
+# A tuned model against all that it must beat, its sum with BM25 against the base's, and what a platform's own data is worth.
+_AGAINST = {
+    "tuned": ("bm25", "base", "base_hybrid", "reference", "tuned_transfer"),
+    "tuned_transfer": ("base",),
+    "tuned_hybrid": ("base_hybrid",),
+}
+
+
+def opponents(scored: Sequence[Scored]) -> Iterator[tuple[Scored, Scored]]:
+    """Pairs (a, b) of the same reading of a task, of which a minus b is tested."""
+    comparable = [s for s in scored if s.view == "masked" and s.dim is None]
+    for a in comparable:
+        for kind in _AGAINST.get(standing(a.contender), ()):
+            for b in comparable:
+                if standing(b.contender) == kind and b.task is a.task and b.index == a.index:
                     yield a, b
+
+
+def standing(contender: Contender) -> str:
+    """The role in which a contender is compared: BM25 apart from the other baselines, sums only those of z-scores."""
+    if contender.kind == "bm25":
+        return "bm25"
+    if contender.kind == "hybrid" and contender.fusion != "z_score":
+        return "other_hybrid"
+    if contender.kind == "hybrid" and contender.role == "reference":
+        return "reference_hybrid"
+    return contender.role
+
+
+@dataclass(frozen=True)
+class Bins:
+    """How the queries of a task fall apart along one dimension.
+
+    Attributes:
+        labels: of the bins, in order.
+        places: [queries], the bin of each; -1 where the query is in none.
+    """
+
+    dimension: str
+    labels: Sequence[str]
+    places: np.typing.NDArray[np.intp]
+
+
+_BROKEN_DOWN = frozenset({"bm25", "base", "base_hybrid", "tuned"})
+_BREAKDOWN_RESAMPLES = 2_000
+
+
+def add_breakdowns(writer: TableWriter, source: str, scored: Sequence[Scored], bins: Sequence[Bins]) -> None:
+    """Means with intervals of the headline metric in each bin; ``scored`` are of one task, over its whole index."""
+    for one in scored:
+        if standing(one.contender) not in _BROKEN_DOWN:
+            continue
+        for cut in bins:
+            for position, label in enumerate(cut.labels):
+                inside = np.flatnonzero(cut.places == position)
+                if not len(inside):
+                    continue
+                clusters = [one.clusters[i] for i in inside]
+                draw = seed("breakdown", source, one.task.name, cut.dimension, label)
+                (interval,) = bootstrap(one.headline[inside], clusters, draw, _BREAKDOWN_RESAMPLES)
+                head = (source, one.task.name, one.contender.name, one.contender.role, cut.dimension, label, position)
+                writer.add("breakdowns", (*head, len(inside), interval.mean, interval.low, interval.high))

@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from thread_embed_assets.benchmark.examples import Example, response_example, summary_example, thread_example
+from thread_embed_assets.benchmark.examples import (
+    Example,
+    response_examples,
+    summary_example,
+    thread_examples,
+    word_overlap,
+)
+from thread_embed_assets.benchmark.near import Placed, candidates
+from thread_embed_assets.benchmark.views import with_people
+from thread_embed_assets.benchmark.written_queries import WrittenQuery
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.model import Message, Split, Truth, microseconds
 from thread_embed_assets.chat.read import StoredConversation, read_conversations
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.storage.fingerprint import of_json
-from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_table, write_tables
+from thread_embed_assets.storage.fingerprint import fraction, of_json
+from thread_embed_assets.storage.tables import TableHandle, TableWriter, connect_read_only, open_table, write_tables
 
 logger = logging.getLogger(__name__)
 
-TASK_NAMES = ("thread", "response", "summary")
+TASK_NAMES = ("thread", "thread_strict", "response", "reply", "summary")
 SPLITS = (Split.DEV.value, Split.TEST.value)
 TIERS = {Truth.ANNOTATED.value: "gold", Truth.EXPLICIT.value: "gold", Truth.PREDICTED.value: "silver"}
+MOST_DOCUMENTS = 50_000  # of an index; larger sources are sampled by conversation
+MOST_QUERIES = 10_000
+DIRECT, SAME_THREAD = 2, 1  # grades of a reply to the window's last message, and of what else was said after it
 
 _TIME = pa.timestamp("us", tz="UTC")
-_TEXTS = [(f"text_{name}", pa.string()) for name in FORMATS]
+_TEXTS = [(f"text_{name}", pa.string()) for name in (*FORMATS, "people")]
+_PLACE = [("task", pa.string()), ("split", pa.string())]
 
 SCHEMAS = {
     "queries": pa.schema(
         [
-            ("task", pa.string()),
-            ("split", pa.string()),
+            *_PLACE,
             ("query_id", pa.string()),
             ("conversation_id", pa.string()),
             ("channel", pa.string()),
@@ -39,31 +54,29 @@ SCHEMAS = {
             ("tier", pa.string()),  # gold: annotated or explicit threads; silver: predicted ones
             ("asked_at", _TIME),  # last message of the query
             ("person_ids", pa.list_(pa.string())),
-            *_TEXTS,
+            ("message_ids", pa.list_(pa.string())),
+            ("thread_messages", pa.int32()),
+            ("gap_seconds", pa.float64()),  # from the query to the nearest message of its document
+            ("word_overlap", pa.float64()),  # share of the query's words that stand in its best document
+            ("paraphrase", pa.string()),  # the query in other words; empty where nobody wrote it
+            *_TEXTS,  # text_people, with opaque ids, serves the views with names and leaves this file nowhere else
         ]
     ),
     "corpus": pa.schema(
         [
-            ("task", pa.string()),
-            ("split", pa.string()),
+            *_PLACE,
             ("doc_id", pa.string()),
             ("conversation_id", pa.string()),
             ("channel", pa.string()),
             ("started_at", _TIME),  # first and last message of the document
             ("ended_at", _TIME),
             ("person_ids", pa.list_(pa.string())),
+            ("message_ids", pa.list_(pa.string())),
             *_TEXTS,
         ]
     ),
-    "qrels": pa.schema(
-        [
-            ("task", pa.string()),
-            ("split", pa.string()),
-            ("query_id", pa.string()),
-            ("doc_id", pa.string()),
-            ("grade", pa.int32()),
-        ]
-    ),
+    "qrels": pa.schema([*_PLACE, ("query_id", pa.string()), ("doc_id", pa.string()), ("grade", pa.int32())]),
+    "candidates": pa.schema([*_PLACE, ("query_id", pa.string()), ("doc_id", pa.string())]),  # the slice of near.py
 }
 
 
@@ -71,107 +84,206 @@ def build_tasks(
     source: str,
     conversations: TableHandle,
     messages: TableHandle,
-    summaries: Mapping[str, str],
+    written: Mapping[str, WrittenQuery],
     path: Path,
 ) -> dict[str, TableHandle]:
-    """Write the source's dev and test tasks: tables ``queries``, ``corpus`` and ``qrels`` of one file.
+    """Write the source's dev and test tasks: tables ``queries``, ``corpus``, ``qrels`` and ``candidates`` of one file.
 
     Args:
         source: name of the source; it seeds the draws together with the conversation's id.
         conversations: table of ``chat.model.CONVERSATIONS``.
         messages: table of ``chat.model.MESSAGES``.
-        summaries: conversation id to a summary written in other words; a split without any gets no summary task.
+        written: conversation id to a query written in other words; a split without any gets no summary task.
         path: the file to write.
 
     Returns:
         The handles by table name; their counts tell documents, queries and why conversations gave no query.
 
     Raises:
-        InputError: no test conversation has threads that count as truth. Threads guessed by time gap never do.
+        InputError: no test conversation has threads that count as truth. Guessed threads never do.
     """
     truths = ", ".join(f"'{t}'" for t in TIERS)
     splits = ", ".join(f"'{s}'" for s in SPLITS)
     where = f"split IN ({splits}) AND truth IN ({truths})"
-    summarised = {
-        row["split"]
-        for row in conversations.rows_as_dicts(["conversation_id", "split"], where)
-        if summaries.get(row["conversation_id"], "").strip()
+    sizes = _sizes(conversations, where)
+    if Split.TEST not in sizes:
+        problem = f"{source!r} has no test conversation whose threads are annotated, explicit or predicted"
+        remedy = "Give the source a split with a test part, or leave 'benchmark' out of its roles in catalog.yaml"
+        raise InputError(conversations.path, problem, remedy)
+    held_out = {
+        row["conversation_id"]: row["split"] for row in conversations.rows_as_dicts(["conversation_id", "split"], where)
     }
+    asked_about = {held_out[name] for name, query in written.items() if name in held_out and query.text.strip()}
     with write_tables(path, SCHEMAS) as writer:
+        indexes: dict[tuple[str, str], _Index] = {}
+        writer.count("written_queries_without_conversation", len(written.keys() - held_out.keys()))
         for conversation in read_conversations(conversations, messages, where):
             writer.count(f"conversations_{conversation.split}")
-            for task, example in _examples(conversation, summaries, conversation.split in summarised):
-                _add(writer, task, conversation, example)
-        if not writer.counts.get("conversations_test"):
-            problem = f"{source!r} has no test conversation whose threads are annotated, explicit or predicted"
-            remedy = "Give the source a split with a test part, or leave 'benchmark' out of its roles in catalog.yaml"
-            raise InputError(conversations.path, problem, remedy)
+            query = written.get(conversation.id) if conversation.split in asked_about else None
+            for task, example in _examples(conversation, query, conversation.split in asked_about):
+                place = (task, conversation.split)
+                index = indexes.setdefault(place, _Index(place, *_shares(task, *sizes[conversation.split])))
+                if index.takes(conversation):
+                    _add(writer, index, conversation, example, query)
+        for index in indexes.values():
+            index.add_candidates(writer)
         logger.info("%s tasks: %s", source, ", ".join(f"{k} {v}" for k, v in sorted(writer.counts.items())))
     return {name: open_table(path, name) for name in SCHEMAS}
 
 
+def _sizes(conversations: TableHandle, where: str) -> dict[str, tuple[int, int]]:
+    """Conversations and messages of each split."""
+    query = f"SELECT split, count(*), sum(message_count)::BIGINT FROM conversations WHERE {where} GROUP BY split"
+    with connect_read_only([conversations]) as connection:
+        return {str(split): (int(c), int(m)) for split, c, m in connection.execute(query).fetchall()}
+
+
+def _shares(task: str, conversations: int, messages: int) -> tuple[float, float]:
+    """Shares of the conversations that an index takes, and that give a query."""
+    documents = messages if task == "reply" else conversations
+    return min(1.0, MOST_DOCUMENTS / documents), min(1.0, MOST_QUERIES / conversations)
+
+
+@dataclass
+class _Index:
+    """One index while it is written: what of its documents and queries the slices need."""
+
+    place: tuple[str, str]
+    share: float
+    query_share: float
+    queries: list[Placed] = field(default_factory=list)
+    relevant: list[list[str]] = field(default_factory=list)
+    documents: list[Placed] = field(default_factory=list)
+
+    def takes(self, conversation: StoredConversation) -> bool:
+        return fraction("index", conversation.source, conversation.id) < self.share
+
+    def asks(self, conversation: StoredConversation) -> bool:
+        return fraction("queries", conversation.source, conversation.id) < self.query_share
+
+    def add_candidates(self, writer: TableWriter) -> None:
+        earlier = self.place[0] == "thread_strict"
+        for query, found in candidates(self.queries, self.documents, self.relevant, only_earlier=earlier):
+            writer.add_all("candidates", ((*self.place, query, document) for document in found))
+            writer.count("_".join((*self.place, "near_queries")))
+
+
 def _examples(
-    conversation: StoredConversation, summaries: Mapping[str, str], with_summary: bool
+    conversation: StoredConversation, query: WrittenQuery | None, with_summary: bool
 ) -> Iterator[tuple[str, Example]]:
-    yield "thread", thread_example(conversation)
-    yield "response", response_example(conversation)
+    loose, strict = thread_examples(conversation)
+    response, reply = response_examples(conversation)
+    yield from (("thread", loose), ("thread_strict", strict), ("response", response), ("reply", reply))
     if with_summary:
-        yield "summary", summary_example(conversation, summaries.get(conversation.id, ""))
+        yield "summary", summary_example(conversation, query.text if query else "")
 
 
-def _add(writer: TableWriter, task: str, conversation: StoredConversation, example: Example) -> None:
-    name = f"{task}_{conversation.split}"
-    if not FORMATS["plain"].render(example.document).strip():
-        writer.count(f"{name}_blank_documents")
+def _add(
+    writer: TableWriter, index: _Index, conversation: StoredConversation, example: Example, written: WrittenQuery | None
+) -> None:
+    task = index.place[0]
+    name = "_".join(index.place)
+    single = task == "reply"
+    parts = [[message] for message in example.document] if single else [example.document]
+    documents = {}
+    for part in parts:
+        if not FORMATS["plain"].render(part).strip():
+            writer.count(f"{name}_blank_documents")
+            continue
+        names = [conversation.source, task, conversation.id, *([part[0].id] if single else [])]
+        documents[f"d_{of_json(names)}"] = part
+    for key, part in documents.items():
+        _add_document(writer, index, conversation, key, part)
+        writer.count(f"{name}_documents")
+    if not example.query or not documents:
+        writer.count(f"{name}_no_query_{example.refusal or 'short'}")
         return
-    key = of_json([conversation.source, task, conversation.id])
-    place = (task, conversation.split)
-    times = [m.time for m in example.document if m.time is not None]
+    if not index.asks(conversation):
+        writer.count(f"{name}_no_query_sampled_out")
+        return
+    last = example.query[-1].id
+    grades = {key: DIRECT if single and last in part[0].parents else SAME_THREAD for key, part in documents.items()}
+    best = documents[max(grades, key=lambda key: grades[key])]
+    query = f"q_{of_json([conversation.source, task, conversation.id])}"
+    _add_query(writer, index, conversation, query, example.query, best, written if task == "summary" else None)
+    writer.add_all("qrels", ((*index.place, query, key, grade) for key, grade in grades.items()))
+    writer.count(f"{name}_queries")
+    asked = _last(example.query) if task != "summary" else conversation.start
+    if asked is not None:
+        index.queries.append(Placed(query, conversation.channel, asked, asked))
+        index.relevant.append(list(grades))
+
+
+def _add_document(
+    writer: TableWriter, index: _Index, conversation: StoredConversation, key: str, messages: Sequence[Message]
+) -> None:
+    times = [m.time for m in messages if m.time is not None]
     writer.add(
         "corpus",
         (
-            *place,
-            f"d_{key}",
+            *index.place,
+            key,
             conversation.id,
             conversation.channel,
             microseconds(min(times, default=None)),
             microseconds(max(times, default=None)),
-            _people(example.document),
-            *_texts(example.document),
+            _people(messages),
+            [m.id for m in messages],
+            *_texts(messages),
         ),
     )
-    writer.count(f"{name}_documents")
-    if not example.query:
-        writer.count(f"{name}_no_query_{example.refusal}")
-        return
-    asked = [m.time for m in example.query if m.time is not None]
-    texts = _texts(example.query)
-    if task == "summary":
-        texts = [FORMATS["plain"].render(example.query)] * len(FORMATS)  # nobody speaks in a summary
+    if times:
+        index.documents.append(Placed(key, conversation.channel, min(times), max(times)))
+
+
+def _add_query(
+    writer: TableWriter,
+    index: _Index,
+    conversation: StoredConversation,
+    key: str,
+    messages: Sequence[Message],
+    document: Sequence[Message],
+    written: WrittenQuery | None,
+) -> None:
+    asked = _last(messages)
+    # Nobody speaks in a summary, so it reads the same in every format.
+    texts = _texts(messages) if written is None else [FORMATS["plain"].render(messages)] * len(_TEXTS)
     writer.add(
         "queries",
         (
-            *place,
-            f"q_{key}",
+            *index.place,
+            key,
             conversation.id,
             conversation.channel,
             _cluster(conversation),
             TIERS[conversation.truth],
-            microseconds(max(asked, default=None)),
-            _people(example.query),
+            microseconds(asked),
+            _people(messages),
+            [m.id for m in messages] if written is None else [],
+            len(conversation.messages),
+            _gap(asked, document),
+            word_overlap(messages, document),
+            written.paraphrase if written else "",
             *texts,
         ),
     )
-    writer.add("qrels", (*place, f"q_{key}", f"d_{key}", 1))
-    writer.count(f"{name}_queries")
 
 
 def _texts(messages: Sequence[Message]) -> list[str]:
-    return [text_format.render(messages) for text_format in FORMATS.values()]
+    return [*(text_format.render(messages) for text_format in FORMATS.values()), with_people(messages)]
 
 
 def _people(messages: Sequence[Message]) -> list[str]:
     return sorted({m.author for m in messages if m.author})
+
+
+def _last(messages: Sequence[Message]) -> float | None:
+    return max((m.time for m in messages if m.time is not None), default=None)
+
+
+def _gap(asked: float | None, document: Sequence[Message]) -> float | None:
+    times = [m.time for m in document if m.time is not None]
+    return None if asked is None or not times else min(abs(time - asked) for time in times)
 
 
 def _cluster(conversation: StoredConversation) -> str:
@@ -188,6 +300,7 @@ class Task:
         tier: gold, silver, or mixed where a source holds both.
         clusters: the cluster of each query, in the order of ``query_ids``.
         relevant: query id to the grades of its relevant documents.
+        near: query id to the documents of its slice of the index; queries without a slice are not in it.
     """
 
     path: Path
@@ -198,33 +311,62 @@ class Task:
     clusters: list[str]
     document_ids: list[str]
     relevant: dict[str, dict[str, int]]
+    near: dict[str, list[str]]
 
     def query_texts(self, text_format: str) -> list[str]:
-        return self._texts("queries", "query_id", text_format)
+        """In the order of ``query_ids``; ``text_format`` is a name of ``FORMATS``, or ``people``."""
+        return [str(text) for text in self._column("queries", f"text_{text_format}")]
 
     def document_texts(self, text_format: str) -> list[str]:
-        return self._texts("corpus", "doc_id", text_format)
+        return [str(text) for text in self._column("corpus", f"text_{text_format}")]
 
-    def _texts(self, table: str, key: str, text_format: str) -> list[str]:
-        column = f"text_{text_format}"
-        where = f"task = '{self.name}' AND split = '{self.split}'"
-        rows = open_table(self.path, table).scan([column], where, order_by=key)
-        return [text for batch in rows for text in batch.column(0).to_pylist()]
+    def paraphrases(self) -> list[str]:
+        """Of each query, empty where nobody wrote one."""
+        return [str(text) for text in self._column("queries", "paraphrase")]
+
+    def query_people(self) -> list[list[str]]:
+        return self._column("queries", "person_ids")
+
+    def document_people(self) -> list[list[str]]:
+        return self._column("corpus", "person_ids")
+
+    def query_times(self) -> npt.NDArray[np.float64]:
+        """Seconds since 1970 [queries], NaN where unknown."""
+        return self._seconds("queries", "asked_at")
+
+    def document_times(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """First and last message of each document, seconds since 1970 [documents], NaN where unknown."""
+        return self._seconds("corpus", "started_at"), self._seconds("corpus", "ended_at")
+
+    def features(self, column: str) -> npt.NDArray[np.float64]:
+        """A numeric column of the queries [queries], NaN where unknown."""
+        return np.array([np.nan if value is None else value for value in self._column("queries", column)], dtype=np.float64)
+
+    def _seconds(self, table: str, column: str) -> npt.NDArray[np.float64]:
+        return np.array([np.nan if time is None else time.timestamp() for time in self._column(table, column)])
+
+    def _column(self, table: str, column: str) -> list[Any]:
+        key = {"queries": "query_id", "corpus": "doc_id"}[table]
+        rows = open_table(self.path, table).scan([column], _where(self.name, self.split), order_by=key)
+        return [value for batch in rows for value in batch.column(0).to_pylist()]
 
 
 def load_tasks(path: Path) -> list[Task]:
     """The tasks of a file that have queries, dev before test, in the order of ``TASK_NAMES``."""
-    queries, corpus, qrels = (open_table(path, name) for name in SCHEMAS)
+    queries, corpus, qrels, slices = (open_table(path, name) for name in SCHEMAS)
     tasks = []
     for split in SPLITS:
         for name in TASK_NAMES:
-            where = f"task = '{name}' AND split = '{split}'"
+            where = _where(name, split)
             asked = list(queries.rows_as_dicts(["query_id", "cluster", "tier"], where, order_by="query_id"))
             if not asked:
                 continue
             relevant: dict[str, dict[str, int]] = {}
             for row in qrels.rows_as_dicts(where=where):
                 relevant.setdefault(row["query_id"], {})[row["doc_id"]] = row["grade"]
+            near: dict[str, list[str]] = {}
+            for row in slices.rows_as_dicts(where=where):
+                near.setdefault(row["query_id"], []).append(row["doc_id"])
             tiers = {row["tier"] for row in asked}
             tasks.append(
                 Task(
@@ -236,6 +378,11 @@ def load_tasks(path: Path) -> list[Task]:
                     clusters=[row["cluster"] for row in asked],
                     document_ids=[row["doc_id"] for row in corpus.rows_as_dicts(["doc_id"], where, order_by="doc_id")],
                     relevant=relevant,
+                    near=near,
                 )
             )
     return tasks
+
+
+def _where(task: str, split: str) -> str:
+    return f"task = '{task}' AND split = '{split}'"

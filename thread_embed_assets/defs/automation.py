@@ -17,7 +17,8 @@ PAIR = (
 TRAIN = ("stage1_checkpoint",)
 EVALUATE = ("benchmark_results",)
 DISENTANGLE = ("disentangling_results",)
-REPORT = ("corpus_report", "leaderboard", "model_package")
+REPORT = ("corpus_report", "leaderboard", "benchmark_dataset", "model_package")
+REGRESS = ("regression_results",)
 
 jobs = [
     dg.define_asset_job("prepare", selection=list(PREPARE), description="One source: files, conversations and their page."),
@@ -32,6 +33,11 @@ jobs = [
         "disentangle", selection=list(DISENTANGLE), description="How well threads are guessed, on annotated Ubuntu IRC."
     ),
     dg.define_asset_job(
-        "report", selection=list(REPORT), description="The corpus in one page, the leaderboard and the model package."
+        "report",
+        selection=list(REPORT),
+        description="The corpus in one page, the leaderboard, the benchmark as a data set, and the model package.",
+    ),
+    dg.define_asset_job(
+        "regress", selection=list(REGRESS), description="General tasks: a checkpoint beside the base model, and the floor."
     ),
 ]

@@ -1,4 +1,4 @@
-"""The whole graph from the command line: prepare each source, pair each source, train a mix, evaluate each source, report.
+"""The whole graph from the command line: prepare each source, pair each source, train mixes, evaluate each source, report.
 
 Each step is a Dagster run on the instance that ``DAGSTER_HOME`` names, so the UI shows it. What is there already, from the
 same inputs and code, is not made again: a run that was stopped goes on where it stopped.
@@ -43,19 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--sources", help="comma-separated names of catalog.yaml or own_chat.yaml")
     chosen.add_argument("--priority", choices=PRIORITIES, help="every source of this priority or a more urgent one")
-    parser.add_argument("--mix", required=True, choices=list(MIXES), help="what the checkpoint is trained on")
+    parser.add_argument("--mix", required=True, help="comma-separated: what checkpoints are trained on")
     parser.add_argument("--profile", default="quick", help="training profile (default: quick)")
     options = parser.parse_args(arguments)
     sources = options.sources.split(",") if options.sources else select(CATALOG, options.priority)
     unknown = [name for name in sources if name not in CATALOG]
     if unknown:
         parser.error(f"unknown source {unknown[0]!r}; the catalogue has {', '.join(CATALOG)}")
+    mixes = options.mix.split(",")
+    unknown = [name for name in mixes if name not in MIXES]
+    if unknown:
+        parser.error(f"unknown mix {unknown[0]!r}; there are {', '.join(MIXES)}")
     if "DAGSTER_HOME" not in os.environ:
         parser.error("DAGSTER_HOME is not set; `make demo` and `make real` set it to data/dagster_home")
-    return run_graph(sources, options.mix, options.profile)
+    return run_graph(sources, mixes, options.profile)
 
 
-def run_graph(sources: Sequence[str], mix: str, profile: str) -> int:
+def run_graph(sources: Sequence[str], mixes: Sequence[str], profile: str) -> int:
     """Run every step that is needed; returns 1 at the first that fails, 0 when all are there."""
     began = time.monotonic()
     training = {"ops": {"stage1_checkpoint": {"config": {"profile": profile}}}}
@@ -67,7 +71,7 @@ def run_graph(sources: Sequence[str], mix: str, profile: str) -> int:
         steps: list[tuple[str, str | None, Sequence[str], dict[str, Any]]] = []
         steps += [("prepare", source, PREPARE, {}) for source in sources]
         steps += [("pair", source, PAIR if source in benchmark else _UNSCORED, {}) for source in sources]
-        steps += [("train", mix, TRAIN, training)]
+        steps += [("train", mix, TRAIN, training) for mix in mixes]
         steps += [("evaluate", source, EVALUATE, {}) for source in benchmark]
         steps += [("disentangle", None, DISENTANGLE, {})] if ANNOTATED in sources else []
         steps += [("report", None, REPORT, {})]

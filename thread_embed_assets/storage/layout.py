@@ -67,6 +67,9 @@ class Layout:
     def pairs_report(self, source: str) -> Path:
         return self.data / "reports" / source / "pairs"
 
+    def win_loss(self, source: str) -> Path:
+        return self.data / "reports" / source / "wins_and_losses"
+
     @property
     def corpus_report(self) -> Path:
         return self.data / "reports" / "corpus" / "sources"
@@ -80,6 +83,14 @@ class Layout:
 
     def disentangling(self, split: str) -> Path:
         return self.benchmark / f"disentangling-{split}.json"
+
+    @property
+    def benchmark_dataset(self) -> Path:
+        return self.benchmark / "dataset"
+
+    @property
+    def regression(self) -> Path:
+        return self.benchmark / "regression"
 
     def runs(self, source: str) -> Path:
         return self.benchmark / "runs" / source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -26,7 +26,7 @@ WORDS = [
 
 @dataclass
 class Thread:
-    """A conversation as the tables hold it; ``lines`` are (person id, text)."""
+    """A conversation as the tables hold it; ``lines`` are (person id, text), ``replies`` the places of messages' parents."""
 
     id: str
     lines: Sequence[tuple[str, str]]
@@ -34,6 +34,7 @@ class Thread:
     truth: str = "explicit"
     channel: str = "general"
     start: float | None = NOON
+    replies: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -92,5 +93,6 @@ def write_conversations(path: Path, threads: Iterable[Thread], source: str = "ma
             writer.add("conversations", (*head, len(thread.lines), len(people), "en", 1.0, "made up"))
             for position, (author, text) in enumerate(thread.lines):
                 sent = microseconds(times[position])
-                writer.add("messages", (thread.id, position, f"{thread.id}-{position}", author, text, sent, []))
+                parents = [f"{thread.id}-{thread.replies[position]}"] if position in thread.replies else []
+                writer.add("messages", (thread.id, position, f"{thread.id}-{position}", author, text, sent, parents))
     return open_table(path, "conversations"), open_table(path, "messages")

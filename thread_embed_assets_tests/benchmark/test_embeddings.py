@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,190 @@ def test_a_real_model_gets_its_own_prompts(tmp_path: Path, tiny_model: Path) -> 
     np.testing.assert_allclose(stored, cache.embed(bare, texts, "document"), atol=1e-5)
     np.testing.assert_allclose(asked, cache.embed(bare, ["gola find " + t for t in texts], "document"), atol=1e-5)
     assert np.abs(asked - stored).max() > 1e-3
+
+
+def test_a_models_place_in_the_cache_covers_prompts_pooling_and_precision(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    prints = [
+        ModelEncoder(tiny_model, "weights").fingerprint,
+        ModelEncoder(tiny_model, "weights", query_prompt="query: ").fingerprint,
+        ModelEncoder(tiny_model, "weights", document_prompt="query: ").fingerprint,
+        ModelEncoder(tiny_model, "weights", query_prompt="").fingerprint,
+        ModelEncoder(tiny_model, "weights", precision="bf16").fingerprint,
+        ModelEncoder(bare, "weights", pooling="cls").fingerprint,
+        ModelEncoder(bare, "weights", pooling="mean").fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+    assert prints[0] == "weights", "vectors of older runs stay good"
+    assert ModelEncoder(tiny_model, "weights", pooling="cls").fingerprint == "weights", "its folder says how it pools"
+    monkeypatch.setenv("THREAD_EMBED_EMBED_PRECISION", "bf16")
+    assert ModelEncoder(tiny_model, "weights").fingerprint == prints[4]
+    monkeypatch.setenv("THREAD_EMBED_EMBED_PRECISION", "fp8")
+    with pytest.raises(InputError, match=r"THREAD_EMBED_EMBED_PRECISION.*'fp8'.*bf16"):
+        ModelEncoder(tiny_model, "weights")
+
+
+def test_given_prompts_replace_those_of_the_model(tmp_path: Path, tiny_model: Path) -> None:
+    prompted = tmp_path / "prompted"
+    shutil.copytree(tiny_model, prompted)
+    settings = prompted / "config_sentence_transformers.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "prompts": {"query": "ba ", "document": "ka "}}))
+    cache, texts = EmbeddingCache(tmp_path / "cache"), ["baka dela", "fimi"]
+    bare = ModelEncoder(tiny_model, "bare", "cpu")
+    given = ModelEncoder(prompted, "given", "cpu", query_prompt="gola ", document_prompt="")
+    same = ModelEncoder(prompted, "same", "cpu", query_prompt="ne ", document_prompt="ne ")
+    half = ModelEncoder(prompted, "half", "cpu", query_prompt="gola ")
+    assert given.role_key("query") != given.role_key("document")
+    assert same.role_key("query") == same.role_key("document") == ""
+    assert half.role_key("query") != half.role_key("document")
+
+    def plain(prompt: str) -> np.ndarray:
+        return cache.embed(bare, [prompt + text for text in texts])
+
+    for encoder, query, document in ((given, "gola ", ""), (same, "ne ", "ne "), (half, "gola ", "ka ")):
+        np.testing.assert_allclose(cache.embed(encoder, texts, "query"), plain(query), atol=1e-5)
+        np.testing.assert_allclose(cache.embed(encoder, texts, "document"), plain(document), atol=1e-5)
+
+
+def test_pooling_is_told_where_the_folder_does_not_say_it(tmp_path: Path, tiny_model: Path) -> None:
+    words = tmp_path / "words"
+    words.mkdir()
+    for path in tiny_model.iterdir():
+        if path.is_file() and path.name not in ("modules.json", "config_sentence_transformers.json"):
+            shutil.copy(path, words)
+    cache, texts = EmbeddingCache(tmp_path / "cache"), ["baka dela fimi", "gola"]
+    with pytest.raises(InputError, match=r"words: it has no modules\.json.*pooling: mean"):
+        cache.embed(ModelEncoder(words, "untold", "cpu"), texts)
+    mean = cache.embed(ModelEncoder(words, "mean", "cpu", pooling="mean"), texts)
+    first = cache.embed(ModelEncoder(words, "first", "cpu", pooling="cls"), texts)
+    np.testing.assert_allclose(mean, cache.embed(ModelEncoder(tiny_model, "own", "cpu"), texts), atol=1e-5)
+    assert np.abs(mean - first).max() > 1e-2
+
+
+def test_bf16_is_near_fp32_and_not_the_same(tmp_path: Path, tiny_model: Path) -> None:
+    cache, texts = EmbeddingCache(tmp_path), ["baka dela fimi", "gola nepi"]
+    whole = cache.embed(ModelEncoder(tiny_model, "tiny", "cpu", precision="fp32"), texts)
+    half = cache.embed(ModelEncoder(tiny_model, "tiny", "cpu", precision="bf16"), texts)
+    assert 1e-6 < np.abs(whole - half).max() < 0.05
+
+
+def test_shards_are_opened_once_for_many_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "SHARD_ROWS", 8)
+    texts = [f"text number {i}" for i in range(400)]
+    whole = EmbeddingCache(tmp_path).embed(HashEncoder(), texts)
+    assert len(list(tmp_path.rglob("*.vectors"))) == 50
+    opened: list[Path] = []
+    vectors = embeddings._vectors
+    monkeypatch.setattr(embeddings, "_vectors", lambda path: opened.append(path) or vectors(path))
+    cache = EmbeddingCache(tmp_path)
+    cache.embed(HashEncoder(), texts[:1])
+    assert len(opened) == 51, "each shard once for the index, and the one that holds the text"
+    opened.clear()
+    for number in range(30):
+        np.testing.assert_array_equal(cache.embed(HashEncoder(), [texts[number]])[0], whole[number])
+    assert len(opened) == 30
+    opened.clear()
+    cache.embed(HashEncoder(), ["a text that is not there"])
+    assert opened == []
+    encoder = HashEncoder()
+    np.testing.assert_array_equal(cache.embed(encoder, texts[::-1]), whole[::-1])
+    assert encoder.seen == []
+
+
+def test_what_another_cache_has_stored_meanwhile_is_found(tmp_path: Path) -> None:
+    first, second = EmbeddingCache(tmp_path), EmbeddingCache(tmp_path)
+    first.embed(HashEncoder(), ["one"])
+    second.embed(HashEncoder(), ["two"])
+    encoder = HashEncoder()
+    first.embed(encoder, ["one", "two"])
+    assert encoder.seen == []
+
+
+def test_a_shard_that_is_gone_is_embedded_again(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path)
+    before = cache.embed(HashEncoder(), TEXTS)
+    for path in tmp_path.rglob("*.vectors"):
+        path.unlink()
+    encoder = HashEncoder()
+    np.testing.assert_array_equal(cache.embed(encoder, TEXTS), before)
+    assert len(encoder.seen) == 4
+    np.testing.assert_array_equal(cache.embed(encoder, TEXTS), before)
+    assert len(encoder.seen) == 4
+
+
+def test_every_stored_text_is_found_whatever_bytes_its_key_has(tmp_path: Path) -> None:
+    texts = [f"text number {i}" for i in range(3000)]
+    keys = [embeddings._key("", text) for text in texts]
+    assert any(key.endswith(b"\0") for key in keys)
+    assert any(b"\0" in key[:-1] for key in keys)
+    cache, encoder = EmbeddingCache(tmp_path), HashEncoder(size=16)
+    whole = cache.embed(encoder, texts)
+    again = EmbeddingCache(tmp_path).embed(encoder, texts[::-1])
+    np.testing.assert_array_equal(again, whole[::-1])
+    assert len(encoder.seen) == 3000
+
+
+class Paid(HashEncoder):
+    """Costs a token a character, and has to be prepared."""
+
+    prepared: Sequence[str] = ()
+    tokens = 0
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        self.prepared = texts
+
+    def encode(self, texts, role):  # type: ignore[no-untyped-def]
+        self.tokens += sum(map(len, texts))
+        return super().encode(texts, role)
+
+    def usage(self) -> Mapping[str, float]:
+        used, self.tokens = self.tokens, 0
+        return {"tokens": used}
+
+
+def test_timing_sums_what_was_really_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "SHARD_ROWS", 2)
+    paid = Paid("paid")
+    cache = EmbeddingCache(tmp_path)
+    cache.embed(paid, TEXTS)
+    assert sorted(paid.prepared) == sorted(set(TEXTS)), "told of all texts, not of a shard's"
+    first = cache.timing("paid")
+    assert first == json.loads((tmp_path / "paid" / "timing.json").read_text())
+    assert first["seconds"] > 0
+    assert {k: v for k, v in first.items() if k != "seconds"} == {"texts": 4, "characters": 30, "tokens": 30}
+    cache.embed(paid, TEXTS)
+    assert cache.timing("paid") == first
+    EmbeddingCache(tmp_path).embed(paid, ["one more"])
+    assert {k: v for k, v in cache.timing("paid").items() if k != "seconds"} == {"texts": 5, "characters": 38, "tokens": 38}
+    assert cache.timing("unknown") == {}
+
+
+def test_damaged_timing_costs_no_vectors(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path)
+    cache.embed(HashEncoder(), ["one"])
+    (tmp_path / "fake" / "timing.json").write_text("{")
+    cache.embed(HashEncoder(), ["one", "two"])
+    assert cache.timing("fake")["texts"] == 1
+
+
+def test_loading_a_model_is_not_time_spent_on_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(embeddings.time, "perf_counter", lambda: clock[0])
+
+    class Slow(HashEncoder):
+        def prepare(self, texts: Sequence[str]) -> None:
+            clock[0] += 100
+
+        def encode(self, texts, role):  # type: ignore[no-untyped-def]
+            clock[0] += 2
+            return super().encode(texts, role)
+
+    cache = EmbeddingCache(tmp_path)
+    cache.embed(Slow(), ["one"])
+    assert cache.timing("fake")["seconds"] == 2
 
 
 @pytest.fixture(scope="module")

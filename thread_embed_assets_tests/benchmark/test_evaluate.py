@@ -1,32 +1,43 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from thread_embed_assets.benchmark.contenders import BM25, Contender, Model
-from thread_embed_assets.benchmark.evaluate import evaluate_source
+from thread_embed_assets.benchmark import result_tables
+from thread_embed_assets.benchmark.contenders import BM25, RECENCY, SPEAKERS, Contender, Model
+from thread_embed_assets.benchmark.evaluate import evaluate_source, file_name
 from thread_embed_assets.benchmark.metrics import METRICS, per_query
 from thread_embed_assets.benchmark.result_tables import SCHEMAS
+from thread_embed_assets.benchmark.statistics import bootstrap, paired_p
 from thread_embed_assets.benchmark.tasks import build_tasks, load_tasks
+from thread_embed_assets.benchmark.written_queries import WrittenQuery
 from thread_embed_assets.chat.formats import FORMATS
+from thread_embed_assets.chat.people import PEOPLE
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.layout import Layout
-from thread_embed_assets.storage.tables import TableHandle
+from thread_embed_assets.storage.tables import TableHandle, write_tables
 from thread_embed_assets_tests.benchmark.stored import HashEncoder, talks, write_conversations
 
 CONTENDERS = [
     BM25,
+    RECENCY,
+    SPEAKERS,
     Contender("base", "dense", "base", tuple(FORMATS), Model("base", "nowhere", "weak")),
     Contender("base+bm25", "hybrid", "base_hybrid", parts=("bm25", "base")),
+    Contender("base+bm25 (rrf)", "hybrid", "base_hybrid", parts=("bm25", "base"), fusion="reciprocal_rank"),
     Contender("tuned", "dense", "tuned", ("plain",), Model("tuned", "nowhere", "strong")),
     Contender("tuned+bm25", "hybrid", "tuned_hybrid", parts=("bm25", "tuned")),
+    Contender("elsewhere", "dense", "tuned_transfer", ("plain",), Model("elsewhere", "nowhere", "middling")),
     Contender("big", "dense", "reference", tuple(FORMATS), not_run="it is not on this machine"),
     Contender("big+bm25", "hybrid", "reference", parts=("bm25", "big")),
 ]
-SIZES = {"weak": 6, "strong": 512}
+SIZES = {"weak": 6, "middling": 24, "strong": 512}
+TASKS = ("thread", "thread_strict", "response", "reply", "summary")
+WHOLE = "view = 'masked' AND index = 'corpus' AND dim IS NULL"
 
 
 @dataclass
@@ -43,7 +54,12 @@ def prepare(root: Path, dev: int = 15) -> Layout:
     layout = Layout(root)
     threads = talks(75, dev=dev)
     conversations, messages = write_conversations(layout.conversations("made"), threads)
-    build_tasks("made", conversations, messages, {}, layout.tasks("made"))
+    words = {t.id: sorted({w for _, text in t.lines for w in text.split() if "p_" not in w}) for t in threads}
+    written = {name: WrittenQuery(" ".join(w[::2][:6]), " ".join(w[1::2][:6])) for name, w in words.items()}
+    build_tasks("made", conversations, messages, written, layout.tasks("made"))
+    names = sorted({(author, f"name{author[-4:]}") for thread in threads for author, _ in thread.lines})
+    with write_tables(layout.people("made"), {"people": PEOPLE}) as writer:
+        writer.add_all("people", names)
     return layout
 
 
@@ -56,8 +72,16 @@ def evaluate(layout: Layout, contenders: list[Contender] = CONTENDERS) -> Bench:
     return Bench(layout, encoders, evaluate_source(layout.tasks("made"), "made", contenders, layout, encoder_of))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_draws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result_tables, "bootstrap", lambda values, clusters, seed, *_: bootstrap(values, clusters, seed, 300))
+        patch.setattr(result_tables, "paired_p", lambda values, clusters, seed: paired_p(values, clusters, seed, 300))
+        yield
+
+
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory, fewer_draws: None) -> Bench:
     return evaluate(prepare(tmp_path_factory.mktemp("bench")))
 
 
@@ -65,7 +89,8 @@ def test_each_contender_is_tested_in_the_format_that_won_on_dev_only(bench: Benc
     for name, formats in (("bm25", FORMATS), ("base", FORMATS), ("tuned", ["plain"])):
         dev = bench.rows("summary", f"contender = '{name}' AND split = 'dev'")
         assert {row["format"] for row in dev} == set(formats)
-        means = {f: np.mean([row["MRR@10"] for row in dev if row["format"] == f]) for f in formats}
+        chosen_on = [row for row in dev if row["task"] in ("thread", "response")]
+        means = {f: np.mean([row["MRR@10"] for row in chosen_on if row["format"] == f]) for f in formats}
         best = max(formats, key=lambda f: means[f])
         assert {row["format"] for row in dev if row["chosen"]} == {best}
         assert {row["format"] for row in bench.rows("summary", f"contender = '{name}' AND split = 'test'")} == {best}
@@ -74,46 +99,109 @@ def test_each_contender_is_tested_in_the_format_that_won_on_dev_only(bench: Benc
 def test_every_text_is_embedded_once_for_all_tasks_and_a_second_run_embeds_none(bench: Bench) -> None:
     for encoder in bench.encoders.values():
         assert len(encoder.seen) == len(set(encoder.seen)) > 0
-    embedded = sum(int(str(row["texts_embedded"])) for row in bench.rows("costs"))
-    assert embedded == sum(len(encoder.seen) for encoder in bench.encoders.values())
     again = evaluate(bench.layout)
     assert all(encoder.seen == [] for encoder in again.encoders.values())
-    for table in ("per_query", "summary", "comparisons"):
+    for table in ("per_query", "summary", "comparisons", "breakdowns"):
         assert again.tables[table].fingerprint == bench.tables[table].fingerprint
 
 
+def test_names_are_read_in_memory_and_their_vectors_lie_in_private(bench: Bench) -> None:
+    named = [text for text in bench.encoders["base"].seen if "name" in text]
+    assert named, "the intact view shows names"
+    assert not any(b"name0" in path.read_bytes() for path in bench.layout.benchmark.rglob("*") if path.is_file())
+    assert list((bench.layout.private / "embeddings").rglob("*.vectors"))
+    public = evaluate_source(
+        bench.layout.tasks("made"),
+        "made",
+        [BM25, CONTENDERS[3]],
+        Layout(bench.layout.root / "bare"),
+        lambda _: HashEncoder(),
+    )
+    views = {row["view"] for row in public["summary"].rows_as_dicts()}
+    assert views == {"masked", "typos", "paraphrase"}, "without the private table nothing can show names"
+
+
+def test_every_reading_of_a_task_is_scored(bench: Bench) -> None:
+    rows = bench.rows("summary", "split = 'test' AND status = 'RUN' AND contender = 'base' AND dim IS NULL")
+    masked = {(t, "masked", i) for t in TASKS for i in ("corpus", "near")}
+    views = {("thread", "intact"), *((t, "typos") for t in ("thread", "response", "summary")), ("summary", "paraphrase")}
+    assert {(r["task"], r["view"], r["index"]) for r in rows} == masked | {(t, v, "corpus") for t, v in views}
+    names = bench.rows("summary", "view = 'names'")
+    assert {(r["contender"], r["task"]) for r in names} == {("bm25", "thread")}
+    by_view = {
+        r["view"]: r["MRR@10"]
+        for r in bench.rows("summary", "contender = 'bm25' AND task = 'thread' AND split = 'test' AND index = 'corpus'")
+    }
+    assert by_view["intact"] > by_view["masked"] > by_view["typos"]  # type: ignore[operator]
+    whole = {r["task"]: r for r in bench.rows("summary", f"contender = 'tuned' AND split = 'test' AND {WHOLE}")}
+    near = {r["task"]: r for r in bench.rows("summary", "contender = 'tuned' AND split = 'test' AND index = 'near'")}
+    assert all(near[task]["documents"] <= 50 for task in TASKS)  # type: ignore[operator]
+    assert near["reply"]["documents"] < whole["reply"]["documents"]  # type: ignore[operator]
+
+
+def test_shorter_vectors_give_the_matryoshka_curve(bench: Bench) -> None:
+    rows = bench.rows("summary", "dim IS NOT NULL")
+    assert {(r["contender"], r["dim"]) for r in rows} == {("tuned", 256), ("tuned", 128), ("tuned", 64)}
+    assert {r["task"] for r in rows} == set(TASKS)
+    scores = {r["dim"]: r["MRR@10"] for r in rows if r["task"] == "thread"}
+    full = bench.rows("summary", f"contender = 'tuned' AND task = 'thread' AND split = 'test' AND {WHOLE}")[0]["MRR@10"]
+    assert full >= scores[64]  # type: ignore[operator]
+
+
 def test_summaries_are_the_means_of_the_queries_within_their_intervals(bench: Bench) -> None:
-    for row in bench.rows("summary", "status = 'RUN'"):
-        place = " AND ".join(f"{k} = '{row[k]}'" for k in ("task", "split", "contender", "format"))
-        queries = bench.rows("per_query", place)
-        assert len(queries) == row["n"]
+    keys = ("task", "split", "contender", "format", "view", "index")
+    queries: dict[tuple[object, ...], list[dict[str, object]]] = {}
+    for row in bench.rows("per_query"):
+        queries.setdefault(tuple(row[k] for k in keys), []).append(row)
+    rows = bench.rows("summary", "status = 'RUN' AND dim IS NULL")
+    assert len(rows) == len(queries)
+    for row in rows:
+        mine = queries[tuple(row[k] for k in keys)]
+        assert len(mine) == row["n"]
         for metric in METRICS:
-            assert row[metric] == pytest.approx(np.mean([float(str(q[metric])) for q in queries]))
+            assert row[metric] == pytest.approx(np.mean([float(str(q[metric])) for q in mine]))
             assert 0 <= row[f"{metric}_low"] <= row[metric] <= row[f"{metric}_high"] <= 1  # type: ignore[operator]
 
 
 def test_the_stronger_model_wins_and_the_comparison_says_so(bench: Bench) -> None:
     comparisons = {
-        (row["task"], row["contender_a"], row["contender_b"]): row for row in bench.rows("comparisons", "metric = 'MRR@10'")
+        (row["task"], row["index"], row["contender_a"], row["contender_b"]): row for row in bench.rows("comparisons")
     }
-    pairs = {("tuned", "base"), ("tuned", "bm25"), ("tuned", "base+bm25"), ("tuned+bm25", "base+bm25")}
-    assert set(comparisons) == {(task, a, b) for task in ("thread", "response") for a, b in pairs}
-    row = comparisons["thread", "tuned", "base"]
+    pairs = {
+        *(("tuned", other) for other in ("bm25", "base", "base+bm25", "elsewhere")),
+        ("tuned+bm25", "base+bm25"),
+        ("elsewhere", "base"),
+    }
+    assert set(comparisons) == {(task, index, a, b) for task in TASKS for index in ("corpus", "near") for a, b in pairs}
+    row = comparisons["thread", "corpus", "tuned", "base"]
     means = {
-        r["contender"]: r["MRR@10"] for r in bench.rows("summary", "split = 'test' AND task = 'thread' AND status = 'RUN'")
+        r["contender"]: r["MRR@10"]
+        for r in bench.rows("summary", f"split = 'test' AND task = 'thread' AND status = 'RUN' AND {WHOLE}")
     }
     assert row["difference"] == pytest.approx(means["tuned"] - means["base"])  # type: ignore[operator]
     assert 0 < row["low"] < row["difference"] < row["high"]  # type: ignore[operator]
-    assert row["p"] < row["p_holm"] < 0.05  # type: ignore[operator]
+    assert row["p"] < 0.01  # type: ignore[operator]
     assert row["n"] == 60
+
+
+def test_breakdowns_add_up_to_the_whole(bench: Bench) -> None:
+    rows = list(bench.rows("breakdowns", "contender = 'tuned' AND task = 'thread'"))
+    whole = bench.rows("summary", f"contender = 'tuned' AND task = 'thread' AND split = 'test' AND {WHOLE}")[0]
+    assert {r["dimension"] for r in rows} == {"thread_length", "time_gap", "word_overlap", "difficulty"}
+    for dimension in ("thread_length", "time_gap", "word_overlap", "difficulty"):
+        mine = [r for r in rows if r["dimension"] == dimension]
+        assert sum(int(str(r["n"])) for r in mine) == whole["n"]
+        mean = sum(int(str(r["n"])) * float(str(r["MRR@10"])) for r in mine) / int(str(whole["n"]))
+        assert mean == pytest.approx(whole["MRR@10"])
+    bm25 = {r["position"]: r["MRR@10"] for r in bench.rows("breakdowns", "contender = 'bm25' AND dimension = 'difficulty'")}
+    assert bm25[0] == 1
+    assert bm25.get(2, 0) == 0
 
 
 def test_what_cannot_run_says_not_run_and_so_does_its_hybrid(bench: Bench) -> None:
     for name in ("big", "big+bm25"):
         rows = bench.rows("summary", f"contender = '{name}'")
-        assert {(r["task"], r["split"], r["status"]) for r in rows} == {
-            (t, "test", "NOT RUN") for t in ("thread", "response")
-        }
+        assert {(r["task"], r["split"], r["status"]) for r in rows} == {(t, "test", "NOT RUN") for t in TASKS}
         for row in rows:
             assert row["reason"] == "it is not on this machine"
             assert row["MRR@10"] is None
@@ -124,15 +212,18 @@ def test_run_files_hold_the_runs_that_were_scored(bench: Bench) -> None:
     import ir_measures
 
     files = {path.name for path in bench.layout.runs("made").iterdir()}
-    names = ("bm25", "base", "base+bm25", "tuned", "tuned+bm25")
-    assert files == {f"{name}.{task}.trec" for name in names for task in ("thread", "response")}
+    names = [file_name(c.name) for c in CONTENDERS if not c.name.startswith("big")]
+    assert files == {f"{n}.{task}.{index}.trec" for n in names for task in TASKS for index in ("corpus", "near")}
     task = next(t for t in load_tasks(bench.layout.tasks("made")) if (t.name, t.split) == ("thread", "test"))
     run: dict[str, dict[str, float]] = {}
-    for line in ir_measures.read_trec_run(str(bench.layout.runs("made") / "tuned.thread.trec")):
+    for line in ir_measures.read_trec_run(str(bench.layout.runs("made") / "tuned.thread.corpus.trec")):
         run.setdefault(line.query_id, {})[line.doc_id] = line.score
     stored = {
         str(r["query_id"]): r["NDCG@10"]
-        for r in bench.rows("per_query", "contender = 'tuned' AND split = 'test' AND task = 'thread'")
+        for r in bench.rows(
+            "per_query",
+            "contender = 'tuned' AND split = 'test' AND task = 'thread' AND view = 'masked' AND index = 'corpus'",
+        )
     }
     again = per_query(run, task.relevant, task.query_ids)["NDCG@10"]
     assert [stored[q] for q in task.query_ids] == again.tolist()

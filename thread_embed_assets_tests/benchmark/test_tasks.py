@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from thread_embed_assets.benchmark.examples import MINIMUM_WORDS, WINDOW, response_example, stands_in, thread_example
-from thread_embed_assets.benchmark.tasks import SCHEMAS, build_tasks, load_tasks
+from thread_embed_assets.benchmark import tasks as tasks_module
+from thread_embed_assets.benchmark.examples import MINIMUM_WORDS, WINDOW, response_examples, stands_in, thread_examples
+from thread_embed_assets.benchmark.tasks import DIRECT, SAME_THREAD, SCHEMAS, build_tasks, load_tasks
+from thread_embed_assets.benchmark.written_queries import WrittenQuery
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.model import Message
 from thread_embed_assets.chat.read import StoredConversation
@@ -21,7 +23,8 @@ TEXTS = [f"text_{name}" for name in FORMATS]
 
 def build(folder: Path, threads: list[Thread], summaries: dict[str, str] | None = None) -> dict[str, TableHandle]:
     conversations, messages = write_conversations(folder / "conversations.duckdb", threads)
-    return build_tasks("made", conversations, messages, summaries or {}, folder / "tasks.duckdb")
+    written = {name: WrittenQuery(text, f"{text}, said otherwise") for name, text in (summaries or {}).items()}
+    return build_tasks("made", conversations, messages, written, folder / "tasks.duckdb")
 
 
 def rows(handle: TableHandle, where: str = "") -> list[dict[str, object]]:
@@ -48,7 +51,7 @@ def stored(texts: list[str], conversation_id: str = "c1") -> StoredConversation:
 
 def test_a_thread_gives_one_message_and_keeps_the_others() -> None:
     texts = [f"message number {word} about the printer" for word in ("one", "two", "three", "four")]
-    example = thread_example(stored(texts))
+    example, _ = thread_examples(stored(texts))
     assert len(example.query) == 1
     assert example.query[0].text != texts[0], "the message that opens the thread is not the query while there are others"
     assert [m.text for m in example.document] == [t for t in texts if t != example.query[0].text]
@@ -99,7 +102,7 @@ def test_a_query_that_stands_verbatim_in_its_document_is_dropped_and_counted(tmp
 @example(["a a"] * 4, 0)
 def test_no_query_ever_stands_in_its_document(texts: list[str], number: int) -> None:
     conversation = stored(texts, f"c{number}")
-    for found in (thread_example(conversation), response_example(conversation)):
+    for found in (*thread_examples(conversation), *response_examples(conversation)):
         if found.query:
             query, document = (FORMATS["plain"].render(part) for part in (found.query, found.document))
             assert not stands_in(query, document)
@@ -150,14 +153,15 @@ def test_a_summary_reads_the_same_in_every_format_and_its_document_is_the_whole_
     )
     (query,) = rows(tables["queries"], "task = 'summary'")
     assert {query[column] for column in TEXTS} == {"somebody (a colleague) wants help"}
-    assert query["asked_at"] is None
+    assert query["paraphrase"] == "somebody (a colleague) wants help, said otherwise"
+    assert query["asked_at"] is query["gap_seconds"] is None
     documents = rows(tables["corpus"], "task = 'summary'")
     assert [str(row["text_plain"]).count("\n") for row in documents] == [7, 7, 7, 7]
 
 
 def test_without_summaries_there_is_no_summary_task(tmp_path: Path) -> None:
     tables = build(tmp_path, talks(4), {"c0001": "  "})
-    assert {row["task"] for row in rows(tables["corpus"])} == {"thread", "response"}
+    assert {row["task"] for row in rows(tables["corpus"])} == {"thread", "thread_strict", "response", "reply"}
 
 
 def test_clusters_are_channel_days_or_conversations_without_times(tmp_path: Path) -> None:
@@ -209,3 +213,97 @@ def test_loaded_tasks_align_ids_texts_and_clusters(tmp_path: Path) -> None:
         assert task.clusters == [text[q]["cluster"] for q in task.query_ids]
         documents = {row["doc_id"]: row["text_times"] for row in rows(tables["corpus"], where)}
         assert task.document_texts("times") == [documents[d] for d in task.document_ids]
+
+
+def test_the_strict_document_ends_before_the_query_that_the_loose_one_shares(tmp_path: Path) -> None:
+    tables = build(tmp_path, talks(12))
+    told = {t.id: [FORMATS["plain"].render([Message("", p, text)]) for p, text in t.lines] for t in talks(12)}
+    texts = {
+        (row["task"], row["conversation_id"]): str(row["text_plain"]).split("\n")
+        for table in ("queries", "corpus")
+        for row in rows(tables[table], f"task = '{'thread' if table == 'queries' else 'thread_strict'}'")
+    }
+    strict = {row["conversation_id"]: row["text_plain"] for row in rows(tables["queries"], "task = 'thread_strict'")}
+    assert strict
+    for name, query in strict.items():
+        assert [query] == texts["thread", name]
+        assert texts["thread_strict", name] == told[str(name)][: told[str(name)].index(str(query))]
+    assert len({len(texts["thread_strict", t]) for t in told}) > 2, "distractors are cut before a message of their own"
+
+
+def test_replies_are_single_messages_after_the_cut_and_links_are_graded(tmp_path: Path) -> None:
+    threads = talks(10, messages=14)
+    for thread in threads:
+        thread.replies = {n: n - 1 for n in range(1, 14)}
+    tables = build(tmp_path, threads)
+    windows = {row["query_id"]: row for row in rows(tables["queries"], "task = 'reply'")}
+    documents = {row["doc_id"]: row for row in rows(tables["corpus"], "task = 'reply'")}
+    assert all(len(row["message_ids"]) == 1 for row in documents.values())  # type: ignore[arg-type]
+    graded: dict[object, dict[int, list[int]]] = {}
+    for row in rows(tables["qrels"], "task = 'reply'"):
+        query, document = windows[row["query_id"]], documents[row["doc_id"]]
+        assert query["conversation_id"] == document["conversation_id"]
+        last, said = (int(str(r["message_ids"][-1]).split("-")[1]) for r in (query, document))  # type: ignore[index]
+        assert said > last
+        graded.setdefault(row["query_id"], {}).setdefault(int(str(row["grade"])), []).append(said - last)
+    assert graded.keys() == windows.keys()
+    for grades in graded.values():
+        assert grades.pop(DIRECT) == [1]
+        assert set(grades) <= {SAME_THREAD}
+    response = {row["conversation_id"]: row["text_plain"] for row in rows(tables["queries"], "task = 'response'")}
+    assert {row["conversation_id"]: row["text_plain"] for row in windows.values()} == response
+
+
+def test_features_say_how_far_and_how_alike_query_and_document_are(tmp_path: Path) -> None:
+    tables = build(tmp_path, talks(6), {"c0003": "a tale about nothing that anybody said"})
+    documents = {(row["task"], row["conversation_id"]): row for row in rows(tables["corpus"], "task <> 'reply'")}
+    for row in rows(tables["queries"], "task IN ('thread', 'response')"):
+        assert row["thread_messages"] == 8
+        assert row["gap_seconds"] == 60
+        document = set(str(documents[row["task"], row["conversation_id"]]["text_plain"]).split())
+        asked = set(str(row["text_plain"]).split())
+        assert row["word_overlap"] == pytest.approx(len(asked & document) / len(asked))
+    (summary,) = rows(tables["queries"], "task = 'summary'")
+    assert summary["word_overlap"] == 0
+    task = next(t for t in load_tasks(tmp_path / "tasks.duckdb") if t.name == "thread")
+    assert task.features("gap_seconds").tolist() == [60.0] * len(task.query_ids)
+    started, ended = task.document_times()
+    assert (started <= ended).all()
+    assert len(task.query_times()) == len(task.query_people()) == len(task.query_ids)
+
+
+def test_slices_hold_the_target_and_what_was_near_in_its_channel(tmp_path: Path) -> None:
+    threads = [*talks(60), *talks(60, seed=3, channel="other")]
+    for number, thread in enumerate(threads):
+        thread.id = f"c{number:04d}"
+    threads[119].start = None
+    tables = build(tmp_path, threads)
+    channel = {t.id: t.channel for t in threads}
+    for task in load_tasks(tmp_path / "tasks.duckdb"):
+        documents = {row["doc_id"]: row for row in rows(tables["corpus"], f"task = '{task.name}'")}
+        assert task.near
+        for query, found in task.near.items():
+            assert task.relevant[query].keys() <= set(found)
+            assert 2 <= len(found) <= 50
+            assert len({channel[str(documents[d]["conversation_id"])] for d in found}) == 1
+        assert len(task.near) < len(task.query_ids), "a query without a time has no slice"
+
+
+def test_a_large_source_is_sampled_by_conversation_and_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module, "MOST_DOCUMENTS", 100)
+    monkeypatch.setattr(tasks_module, "MOST_QUERIES", 40)
+    tables = build(tmp_path, talks(300))
+    kept = sorted(str(row["conversation_id"]) for row in rows(tables["corpus"], "task = 'thread'"))
+    assert 70 <= len(kept) <= 130
+    assert 40 <= sum(name < "c0150" for name in kept) / len(kept) * 100 <= 60, "no part of the file is preferred"
+    asked = rows(tables["queries"], "task = 'thread'")
+    assert 8 <= len(asked) <= 25, "queries are a share of the documents that are there"
+    replies = rows(tables["corpus"], "task = 'reply'")
+    assert 0 < len(replies) <= 130
+    for task in load_tasks(tmp_path / "tasks.duckdb"):
+        assert {d for found in task.relevant.values() for d in found} <= set(task.document_ids)
+
+
+def test_a_written_query_whose_conversation_is_gone_is_counted(tmp_path: Path) -> None:
+    tables = build(tmp_path, talks(4), {"c0001": "a lost umbrella turns up", "gone": "a thread that a filter dropped"})
+    assert tables["queries"].counts["written_queries_without_conversation"] == 1

@@ -11,12 +11,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thread_embed_assets.benchmark.contenders import Model
+from thread_embed_assets.benchmark.contenders import Contender, Model
 from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets.defs.run_graph import run_graph
 from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
 from thread_embed_assets.training.base_models import model_fingerprint
-from thread_embed_assets.training.config import MINILM, PROFILES
+from thread_embed_assets.training.config import PROFILES
 from thread_embed_assets_tests.defs.export import export_source, write_export
 from thread_embed_assets_tests.training.tiny import build_tiny_model
 
@@ -50,10 +50,9 @@ class Workspace:
         patch.setitem(PROFILES, PROFILE, tiny_profile(tiny_model))
         base = Model("tiny", tiny_model, model_fingerprint(tiny_model))
 
-        def models(model_id: str = "") -> Model | str:
-            return base if model_id == MINILM else "left out of these tests"
-
-        patch.setattr("thread_embed_assets.defs.benchmark.assets.reference_model", models)
+        absent = Contender("all-mpnet-base-v2", "dense", "reference", ("plain",), not_run="left out of these tests")
+        patch.setattr("thread_embed_assets.defs.benchmark.assets._base_model", lambda: base)
+        patch.setattr("thread_embed_assets.defs.benchmark.assets.reference_contenders", lambda: [absent])
 
 
 def tiny_profile(model: Path) -> dict[str, object]:
@@ -91,7 +90,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Fini
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         workspace.enter(patch, tiny_model)
-        code = run_graph([SOURCE], SOURCE, PROFILE)
+        code = run_graph([SOURCE], [SOURCE], PROFILE)
     assert code == 0, printed.getvalue()
     return Finished(workspace, printed.getvalue())
 

@@ -9,37 +9,26 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from wordfreq import top_n_list
+
 from thread_embed_assets.sources.catalog import Source
 
 PEOPLE = {"U1": "Quillona Vestrup", "U2": "Tibbold Sarnow", "U3": "Ondrake Pellwyn", "U4": "Maristel Duvoy"}
 CHANNELS = ("garden", "workshop")
 MARCH = 1_741_000_000
-_WORDS = """
-ladder shovel greenhouse lantern barrel kettle pump fence rope basket wheel bench bucket window carpet engine
-cupboard mirror candle blanket hammer orchard bridge curtain pillow saddle teapot anchor compass helmet
-breaks leaks rattles works squeaks freezes wobbles stops shines bends melts floats sticks cracks turns
-"""
-_NOUNS, _VERBS = _WORDS.split()[:30], _WORDS.split()[30:]
-_TIMES = (
-    "again today",
-    "after lunch",
-    "since monday",
-    "every morning",
-    "when it rains",
-    "all night long",
-    "for no reason",
-    "as usual",
-    "most of the time",
-    "near the door",
-    "on the second floor",
+# Everyday words in so many combinations that two threads hardly ever say five in a row alike.
+_WORDS = [word for word in top_n_list("en", 4_000) if word.isascii() and word.isalpha() and 5 <= len(word) <= 9]
+_SMALL = (
+    *("the", "my", "our", "this", "that", "and", "with", "near", "before", "after"),
+    *("under", "because", "while", "without", "about", "from", "into", "has", "is", "was"),
 )
 
 
 def _sentence(draw: Random, topic: list[str], asks: bool) -> str:
-    first, second = draw.sample(topic, 2)
-    other = draw.choice(_NOUNS)
-    tail = f"{first} {draw.choice(_VERBS)} {draw.choice(_TIMES)} and the {second} next to my {other} {draw.choice(_VERBS)}"
-    return f"does anyone know why the {tail}?" if asks else f"i think the {tail} {draw.choice(_TIMES)}"
+    words = [*draw.sample(topic, 2), *draw.sample(_WORDS, 4)]
+    draw.shuffle(words)
+    text = " ".join(f"{draw.choice(_SMALL)} {draw.choice(_SMALL)} {word}" for word in words)
+    return f"why is it that {text}?" if asks else f"i think {text}"
 
 
 def write_export(folder: Path, threads: int = 40, messages: int = 9, seed: int = 1) -> Path:
@@ -48,7 +37,7 @@ def write_export(folder: Path, threads: int = 40, messages: int = 9, seed: int =
     days: dict[Path, list[dict[str, Any]]] = defaultdict(list)
     for number in range(threads):
         channel = CHANNELS[number % 2]
-        topic = draw.sample(_NOUNS, 4)
+        topic = draw.sample(_WORDS, 4)
         start = MARCH + number * 10_800
         for position in range(messages):
             ts = f"{start + 60 * position}.000100"

@@ -47,10 +47,10 @@ def run(
     )
 
 
-def run_check(instance: dg.DagsterInstance, asset: str, name: str, partition: str) -> dg.ExecuteInProcessResult:
+def run_check(instance: dg.DagsterInstance, asset: str, name: str, partition: str | None) -> dg.ExecuteInProcessResult:
     """Run one check alone, as the check's page does."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
-    for job in ("prepare", "pair", "train", "evaluate"):
+    for job in ("prepare", "pair", "train", "evaluate", "report"):
         definition = definitions().resolve_job_def(job)
         if key in definition.asset_layer.asset_graph.asset_check_keys:
             chosen = definition.get_subset(asset_selection=set(), asset_check_selection={key})
@@ -58,7 +58,7 @@ def run_check(instance: dg.DagsterInstance, asset: str, name: str, partition: st
     raise AssertionError(f"no job holds {key}")
 
 
-def check(instance: dg.DagsterInstance, asset: str, name: str, partition: str) -> dg.AssetCheckEvaluation:
+def check(instance: dg.DagsterInstance, asset: str, name: str, partition: str | None) -> dg.AssetCheckEvaluation:
     """What a check alone says."""
     [evaluation] = run_check(instance, asset, name, partition).get_asset_check_evaluations()
     assert (evaluation.asset_key.path[-1], evaluation.check_name) == (asset, name)

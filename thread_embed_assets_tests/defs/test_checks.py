@@ -12,7 +12,9 @@ import pytest
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.defs.automation import PAIR, PREPARE
 from thread_embed_assets.defs.gates import not_passed
+from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets.defs.resources import PAIR_ASSETS, STORED
+from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets_tests.defs.conftest import SOURCE, Workspace
 from thread_embed_assets_tests.defs.runs import check, content, definitions, errors, made, plant, run, run_check
 from thread_embed_assets_tests.test_definitions import GRAPH
@@ -54,15 +56,29 @@ FAULTS: list[tuple[str, str, str]] = [
 ]
 
 
+OTHERWISE_PLANTED = {
+    ("stage1_checkpoint", "loads_and_is_finite"),
+    ("benchmark_results", "contamination"),
+    ("benchmark_dataset", "no_withheld_text"),
+    ("benchmark_dataset", "no_people"),
+}
+
+
 def test_every_check_has_a_planted_fault() -> None:
     declared = {(asset, check) for asset, (*_, checks) in GRAPH.items() for check in checks}
-    assert {(asset, name) for asset, name, _ in FAULTS} == declared - {("stage1_checkpoint", "loads_and_is_finite")}
+    assert {(asset, name) for asset, name, _ in FAULTS} == declared - OTHERWISE_PLANTED
 
 
 def test_sound_data_passes_every_check(instance: dg.DagsterInstance) -> None:
-    keys = definitions().resolve_asset_graph().asset_check_keys
-    assert len(keys) > len(FAULTS)
-    assert not_passed(instance, keys, SOURCE) == []
+    graph = definitions().resolve_asset_graph()
+    partitioned = {key for key in graph.asset_check_keys if graph.get(key).partitions_def}
+    assert len(partitioned) > len(FAULTS)
+    assert not_passed(instance, partitioned, SOURCE) == []
+    whole = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(graph.asset_check_keys - partitioned))
+    assert {key.name: record.status.value for key, record in whole.items()} == {
+        "no_withheld_text": "SUCCEEDED",
+        "no_people": "SUCCEEDED",
+    }
 
 
 @pytest.mark.parametrize(("asset", "name", "fault"), FAULTS, ids=[f"{asset}-{name}" for asset, name, _ in FAULTS])
@@ -86,6 +102,36 @@ def test_a_model_that_does_not_load_is_seen(workspace: Workspace, instance: dg.D
     weights.write_bytes(weights.read_bytes()[:-100])
     evaluation = check(instance, "stage1_checkpoint", "loads_and_is_finite", SOURCE)
     assert not evaluation.passed and "does not load" in (evaluation.description or "")
+
+
+@pytest.mark.parametrize("level", ["document", "window", "message"])
+def test_test_text_that_a_scored_checkpoint_was_trained_on_is_seen(
+    level: str, workspace: Workspace, instance: dg.DagsterInstance
+) -> None:
+    tasks = open_table(workspace.layout.tasks(SOURCE), "corpus")
+    where = "task = 'thread' AND split = 'test'"
+    lines = max((row["text_plain"].split("\n") for row in tasks.rows_as_dicts(["text_plain"], where)), key=len)
+    message = max(lines, key=len)
+    planted = {"document": lines, "window": lines[:3], "message": [message]}[level]
+    text = "\n".join(planted).replace("'", "''")
+    plant(workspace.layout.pairs("thread", SOURCE), f"UPDATE pairs SET positive = '{text}' WHERE split = 'train'")
+    evaluation = check(instance, "benchmark_results", "contamination", SOURCE)
+    assert not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
+    refused = run(instance, ["leaderboard"], None)
+    assert not refused.success and "benchmark_results/contamination (failed)" in errors(refused)
+
+
+def test_a_withheld_text_or_a_person_in_the_data_set_is_seen(
+    workspace: Workspace, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheet = workspace.layout.benchmark_dataset / "README.md"
+    sheet.write_text(sheet.read_text(encoding="utf-8") + "\nasked by p_0123456789\n", encoding="utf-8")
+    evaluation = check(instance, "benchmark_dataset", "no_people", None)
+    assert not evaluation.passed
+    monkeypatch.setitem(CATALOG, SOURCE, CATALOG[SOURCE].model_copy(update={"redistribute": False}))
+    assert not check(instance, "benchmark_dataset", "no_withheld_text", None).passed
+    assert run(instance, ["benchmark_dataset"], None).success, "packaged anew, it holds ids alone"
+    assert check(instance, "benchmark_dataset", "no_withheld_text", None).passed
 
 
 DUPLICATE_MESSAGE = "INSERT INTO messages SELECT * FROM messages LIMIT 1"

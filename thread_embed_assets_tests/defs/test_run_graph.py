@@ -43,7 +43,7 @@ def test_the_whole_graph_runs_and_says_where_its_fruits_lie(finished: Finished) 
 
 def test_a_second_call_keeps_what_is_current(workspace: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
     before = content(workspace.layout.data / "pairs")
-    assert run_graph([SOURCE], SOURCE, PROFILE) == 0
+    assert run_graph([SOURCE], [SOURCE], PROFILE) == 0
     printed = capfd.readouterr().out
     assert f"[1/5] prepare {SOURCE}: is there already" in printed and f"[2/5] pair {SOURCE}: is there already" in printed
     assert content(workspace.layout.data / "pairs") == before
@@ -121,7 +121,7 @@ def test_it_stops_at_a_check_that_fails_and_says_why(
     monkeypatch.setattr("thread_embed_assets.defs.conversations.assets.build_conversations", spoiled)
     workspace.layout.conversations(SOURCE).unlink()
     pairs = content(workspace.layout.data / "pairs")
-    assert run_graph([SOURCE], SOURCE, PROFILE) == 1
+    assert run_graph([SOURCE], [SOURCE], PROFILE) == 1
     printed = capfd.readouterr().out
     assert "  check failed: conversations/unique_ids: duplicate message_id: 1 of" in printed
     assert f"[1/5] prepare {SOURCE}: failed; the lines above say why" in printed
@@ -133,7 +133,7 @@ def test_it_stops_at_an_error_and_prints_its_reason(workspace: Workspace, capfd:
     users = workspace.export / "users.json"
     users.write_text("[", encoding="utf-8")
     workspace.layout.conversations(SOURCE).unlink()
-    assert run_graph([SOURCE], SOURCE, PROFILE) == 1
+    assert run_graph([SOURCE], [SOURCE], PROFILE) == 1
     printed = capfd.readouterr()
     assert f"{users}:1:2: not valid JSON" in printed.err
     assert "failed; the lines above say why" in printed.out and "[2/5]" not in printed.out
@@ -153,7 +153,7 @@ def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
     monkeypatch.setattr(_Runner, "run", ran)
     for folder in (workspace.layout.raw(SOURCE), workspace.layout.duplicates(SOURCE).parent):
         folder.rename(workspace.folder / folder.name)
-    assert run_graph([SOURCE], SOURCE, PROFILE) == 0
+    assert run_graph([SOURCE], [SOURCE], PROFILE) == 0
     assert [job for job, _, _ in steps] == ["prepare", "pair", "train", "report"]
     paired = tuple(name for name in PAIR if name != "benchmark_tasks")
     assert steps[1] == ("pair", SOURCE, paired), "benchmark_tasks refuses a source that is not for the benchmark"
@@ -163,7 +163,7 @@ def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
     ("arguments", "message"),
     [
         (["--sources", "irc_disentangel", "--mix", "all"], "unknown source 'irc_disentangel'; the catalogue has sample_"),
-        (["--sources", SOURCE, "--mix", "without_telex"], "invalid choice: 'without_telex'"),
+        (["--sources", SOURCE, "--mix", "without_telex"], "unknown mix 'without_telex'; there are all, "),
         (["--sources", SOURCE], "required: --mix"),
         (["--mix", "all"], "one of the arguments --sources --priority is required"),
         (["--priority", "P7", "--mix", "all"], "invalid choice: 'P7'"),
@@ -196,7 +196,7 @@ def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(command, "run_graph", graph)
     assert main(["--sources", f"{SOURCE},topical_chat", "--mix", "all"]) == 7
-    assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], "all", "quick"])
+    assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], ["all"], "quick"])
     called.clear()
     assert main(["--priority", "P0", "--mix", "all"]) == 7
     assert called[0] == [name for name, source in CATALOG.items() if source.priority == "P0"]

@@ -1,15 +1,20 @@
 """What users take away."""
 
+from pathlib import Path
+
 import dagster as dg
 from pydantic import Field
 
+from thread_embed_assets.defs.benchmark.checks import task_checks
 from thread_embed_assets.defs.gates import keys_of, require_passed
-from thread_embed_assets.defs.metadata import OWNERS
-from thread_embed_assets.defs.partitions import MIXES
-from thread_embed_assets.defs.resources import STAGE1, LayoutResource
+from thread_embed_assets.defs.metadata import OWNERS, counts_table
+from thread_embed_assets.defs.partitions import CATALOG, MIXES
+from thread_embed_assets.defs.resources import STAGE1, LayoutResource, many
 from thread_embed_assets.defs.training.checks import checkpoint_checks
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.release.benchmark_dataset import package_benchmark
 from thread_embed_assets.release.package import publish
+from thread_embed_assets.storage.fingerprint import of_folder
 from thread_embed_assets.training.checkpoint import latest_checkpoint
 
 
@@ -48,4 +53,34 @@ def model_package(
     return dg.MaterializeResult(
         data_version=dg.DataVersion(checkpoint.fingerprint),
         metadata={"mix": mix, "fingerprint": checkpoint.fingerprint, "folder": dg.MetadataValue.path(folder)},
+    )
+
+
+@dg.asset(
+    group_name="release", ins={"benchmark_tasks": many()}, kinds={"parquet", "huggingface"}, owners=OWNERS, code_version="1"
+)
+def benchmark_dataset(
+    context: dg.AssetExecutionContext, layout: LayoutResource, benchmark_tasks: dict[str, Path]
+) -> dg.MaterializeResult[None]:
+    """`data/benchmark/dataset`: corpus, queries, qrels and near slices in the hub's retrieval layout, with a datasheet.
+
+    Needs the tasks of at least one source. Texts only of sources that may be redistributed, of the others ids and how to
+    fill the texts in. Seconds; the same tasks give the same bytes.
+    """
+    if not benchmark_tasks:
+        raise InputError("benchmark_dataset", "no source has tasks yet", "Materialise benchmark_tasks of a source")
+    for source in benchmark_tasks:
+        require_passed(context.instance, keys_of(task_checks), source)
+    package = package_benchmark(benchmark_tasks, CATALOG, layout.layout().benchmark_dataset)
+    sizes = {f"{size.source} {size.task} {size.split}": sum(size.tiers.values()) for size in package.sizes}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(of_folder(package.folder)),
+        metadata={
+            "queries": counts_table(sizes),
+            "withheld": ", ".join(package.withheld) or "none",
+            "datasheet": dg.MetadataValue.md(
+                (package.folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[-1]
+            ),
+            "folder": dg.MetadataValue.path(package.folder),
+        },
     )

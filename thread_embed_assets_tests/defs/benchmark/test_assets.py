@@ -16,7 +16,7 @@ from thread_embed_assets_tests.defs.runs import content, errors, materialization
 
 def test_the_tasks_page_tells_how_many_there_are(workspace: Workspace, instance: dg.DagsterInstance) -> None:
     metadata = {k: v.value for k, v in materialization(instance, "benchmark_tasks", SOURCE).metadata.items()}
-    for name in ("queries", "corpus", "qrels"):
+    for name in ("queries", "corpus", "qrels", "candidates"):
         assert metadata[name] == open_table(workspace.layout.tasks(SOURCE), name).rows > 0
     assert "| thread_test_queries |" in str(metadata["counts"])
 
@@ -39,7 +39,10 @@ def test_results_name_the_checkpoints_they_score(workspace: Workspace, instance:
     assert metadata["checkpoints"] == {SOURCE: checkpoint.fingerprint}
     rows = list(open_table(workspace.layout.results(SOURCE), "summary").rows_as_dicts(where="split = 'test'"))
     ran = {row["contender"] for row in rows if row["status"] == "RUN"}
-    assert ran == {"bm25", "tiny", "tiny+bm25", f"ThreadEmbed-{SOURCE}", f"ThreadEmbed-{SOURCE}+bm25"}
+    models = {"tiny", f"ThreadEmbed-{SOURCE}"}
+    baselines = {"bm25", "recency", "speakers", "tiny+bm25 (rrf)"}
+    assert ran == baselines | models | {f"{name}+bm25" for name in models}
+    assert {row["reason"] for row in rows if row["contender"] == "all-mpnet-base-v2"} == {"left out of these tests"}
     assert metadata["summary"] == open_table(workspace.layout.results(SOURCE), "summary").rows
 
 
@@ -70,11 +73,32 @@ def test_a_checkpoint_of_another_configuration_is_named_and_the_last_results_sta
 def test_the_leaderboards_page_is_what_lies_on_disk(workspace: Workspace, instance: dg.DagsterInstance) -> None:
     metadata = {k: v.value for k, v in materialization(instance, "leaderboard", None).metadata.items()}
     folder = workspace.layout.benchmark
-    assert metadata["leaderboard"] == (folder / "leaderboard.md").read_text(encoding="utf-8")
+    assert str(metadata["html"]).endswith("data/benchmark/leaderboard.html")
+    assert "<html" in (folder / "leaderboard.html").read_text(encoding="utf-8")
+    assert "](data:image/png;base64,iVBOR" in str(metadata["leaderboard"])
     board = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"))
     assert [entry["source"] for entry in board["sources"]] == [SOURCE]
-    for task in ("thread", "response"):
-        assert str(metadata[f"{SOURCE}_{task}"]).startswith(f"![{SOURCE}_{task}](data:image/png;base64,iVBOR")
+    costs = {row["contender"] for row in board["costs"]}
+    assert {"tiny", f"ThreadEmbed-{SOURCE}"} <= costs
+
+
+def test_the_results_page_shows_wins_and_losses(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    metadata = {k: v.value for k, v in materialization(instance, "benchmark_results", SOURCE).metadata.items()}
+    assert f"{SOURCE}: wins and losses" in str(metadata["wins_and_losses"])
+    assert (workspace.layout.win_loss(SOURCE) / "report.md").exists()
+
+
+def test_general_tasks_without_data_are_not_run_and_the_floor_is_not_known(
+    workspace: Workspace, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = {"ops": {"regression_results": {"config": {"mix": SOURCE}}}}
+    assert run(instance, ["regression_results"], None, config).success
+    metadata = {k: v.value for k, v in materialization(instance, "regression_results", None).metadata.items()}
+    assert metadata["passes_floor"] == "not known" and metadata["tasks_run"] == 0
+    assert "NOT RUN" in str(metadata["results"])
+    refused = run(instance, ["regression_results"], None)
+    assert "the mix 'all' has no checkpoint" in errors(refused)
 
 
 def test_a_leaderboard_of_nothing_is_refused(workspace: Workspace, instance: dg.DagsterInstance) -> None:
