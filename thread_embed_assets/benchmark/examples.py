@@ -84,13 +84,18 @@ def response_examples(conversation: StoredConversation) -> tuple[Example, Exampl
         if any(stands_in(text, after) for text in repeatable):
             refusal = "verbatim"
             continue
-        query = messages[max(0, cut - WINDOW) : cut]
-        replies = [m for m, text in zip(messages[cut:], texts[cut:], strict=True) if len(text.split()) >= MINIMUM_WORDS]
-        reply = Example(query, replies) if replies else Example([], [], "short")
+        query, replies = messages[max(0, cut - WINDOW) : cut], _long_enough(messages, texts, cut)
+        # Beyond the window after the cut, the query may be said again.
+        repeated = any(stands_in(text, _plain([reply])) for reply in replies for text in repeatable)
+        reply = Example([], replies, "verbatim") if repeated else Example(query, replies, "" if replies else "short")
         return Example(query, messages[cut : cut + WINDOW]), reply
     cut = cuts[0] if cuts else 0
-    replies = [m for m, text in zip(messages[cut:], texts[cut:], strict=True) if len(text.split()) >= MINIMUM_WORDS]
-    return Example([], messages[cut : cut + WINDOW], refusal), Example([], replies, refusal)
+    return Example([], messages[cut : cut + WINDOW], refusal), Example([], _long_enough(messages, texts, cut), refusal)
+
+
+def _long_enough(messages: Sequence[Message], texts: Sequence[str], cut: int) -> list[Message]:
+    """The messages from the cut on that say enough to be found alone."""
+    return [m for m, text in zip(messages[cut:], texts[cut:], strict=True) if len(text.split()) >= MINIMUM_WORDS]
 
 
 def summary_example(conversation: StoredConversation, summary: str) -> Example:

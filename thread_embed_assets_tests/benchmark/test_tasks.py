@@ -254,6 +254,18 @@ def test_replies_are_single_messages_after_the_cut_and_links_are_graded(tmp_path
     assert {row["conversation_id"]: row["text_plain"] for row in windows.values()} == response
 
 
+def test_a_window_said_again_after_the_next_window_asks_for_no_reply() -> None:
+    texts = ["the build server is down again", *(f"message number {n} about the printer" for n in range(1, 7))]
+    again = [*texts, texts[0]]
+    for told, refusal in ((texts, ""), (again, "verbatim")):
+        seen = set()
+        for number in range(40):
+            response, reply = response_examples(stored(told, f"c{number}"))
+            if response.query and len(response.query) == 1:
+                seen.add(reply.refusal)
+        assert seen == {refusal}
+
+
 def test_features_say_how_far_and_how_alike_query_and_document_are(tmp_path: Path) -> None:
     tables = build(tmp_path, talks(6), {"c0003": "a tale about nothing that anybody said"})
     documents = {(row["task"], row["conversation_id"]): row for row in rows(tables["corpus"], "task <> 'reply'")}
