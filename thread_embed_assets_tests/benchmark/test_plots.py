@@ -11,7 +11,7 @@ from PIL import Image
 
 from thread_embed_assets.benchmark import plots
 from thread_embed_assets.benchmark.plots import COLOURS, ROLE_NAMES, Dot, Line, Panel, dot_plot, line_plot
-from thread_embed_assets.benchmark.report import ROLES
+from thread_embed_assets.benchmark.report_content import ROLES
 
 NAMES = [f"a-model-of-a-rather-long-name-{number:02d}" for number in range(16)]
 DOTS = [Dot(name, ROLES[n % len(ROLES)], 0.3 + n / 100, 0.25 + n / 100, 0.4) for n, name in enumerate(NAMES)]

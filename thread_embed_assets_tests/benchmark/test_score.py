@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from thread_embed_assets.benchmark import contenders, report, result_tables, score
+from thread_embed_assets.benchmark import contenders, report_content, report_plots, result_tables, score
 from thread_embed_assets.benchmark.contenders import Contender, Model, open_encoder
 from thread_embed_assets.benchmark.score import ScoredLayout, main, reference_of
 from thread_embed_assets.benchmark.tasks import build_tasks
@@ -54,12 +54,12 @@ def test_a_model_folder_is_scored_beside_bm25_and_the_base(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module, name in ((result_tables, "bootstrap"), (result_tables, "paired_p"), (report, "bootstrap")):
+    for module, name in ((result_tables, "bootstrap"), (result_tables, "paired_p"), (report_content, "bootstrap")):
         full = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *given, full=full: full(*given[:3], 50))
     monkeypatch.setattr(score, "FORMATS", ("plain",))  # of the base model; the four take seconds
     for plot in ("dot_plot", "line_plot"):
-        monkeypatch.setattr(report, plot, lambda path, *_: path.parent.mkdir(exist_ok=True) or path.touch())
+        monkeypatch.setattr(report_plots, plot, lambda path, *_: path.parent.mkdir(exist_ok=True) or path.touch())
     folder = tmp_path / "my model"
     shutil.copytree(tiny_model, folder)
     (folder / "thread_embed.json").write_text(json.dumps({"text_format": "speakers"}))
