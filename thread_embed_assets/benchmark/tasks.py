@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ SPLITS = (Split.DEV.value, Split.TEST.value)
 TIERS = {Truth.ANNOTATED.value: "gold", Truth.EXPLICIT.value: "gold", Truth.PREDICTED.value: "silver"}
 MOST_DOCUMENTS = 50_000  # of an index; larger sources are sampled by conversation
 MOST_QUERIES = 10_000
+_KEPT_COLUMNS = 12
 DIRECT, SAME_THREAD = 2, 1  # grades of a reply to the window's last message, and of what else was said after it
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -301,6 +303,7 @@ class Task:
         clusters: the cluster of each query, in the order of ``query_ids``.
         relevant: query id to the grades of its relevant documents.
         near: query id to the documents of its slice of the index; queries without a slice are not in it.
+        fingerprint: of the tables of queries and documents.
     """
 
     path: Path
@@ -312,6 +315,7 @@ class Task:
     document_ids: list[str]
     relevant: dict[str, dict[str, int]]
     near: dict[str, list[str]]
+    fingerprint: str = ""
 
     def query_texts(self, text_format: str) -> list[str]:
         """In the order of ``query_ids``; ``text_format`` is a name of ``FORMATS``, or ``people``."""
@@ -325,10 +329,10 @@ class Task:
         return [str(text) for text in self._column("queries", "paraphrase")]
 
     def query_people(self) -> list[list[str]]:
-        return self._column("queries", "person_ids")
+        return list(self._column("queries", "person_ids"))
 
     def document_people(self) -> list[list[str]]:
-        return self._column("corpus", "person_ids")
+        return list(self._column("corpus", "person_ids"))
 
     def query_times(self) -> npt.NDArray[np.float64]:
         """Seconds since 1970 [queries], NaN where unknown."""
@@ -345,10 +349,16 @@ class Task:
     def _seconds(self, table: str, column: str) -> npt.NDArray[np.float64]:
         return np.array([np.nan if time is None else time.timestamp() for time in self._column(table, column)])
 
-    def _column(self, table: str, column: str) -> list[Any]:
-        key = {"queries": "query_id", "corpus": "doc_id"}[table]
-        rows = open_table(self.path, table).scan([column], _where(self.name, self.split), order_by=key)
-        return [value for batch in rows for value in batch.column(0).to_pylist()]
+    def _column(self, table: str, column: str) -> Sequence[Any]:
+        return _read_column(self.path, self.fingerprint, self.name, self.split, table, column)
+
+
+@lru_cache(maxsize=_KEPT_COLUMNS)
+def _read_column(path: Path, fingerprint: str, task: str, split: str, table: str, column: str) -> Sequence[Any]:
+    """A column in the order of the ids. Contenders ask for the same few again and again; opening the file takes longest."""
+    key = {"queries": "query_id", "corpus": "doc_id"}[table]
+    rows = open_table(path, table).scan([column], _where(task, split), order_by=key)
+    return tuple(value for batch in rows for value in batch.column(0).to_pylist())
 
 
 def load_tasks(path: Path) -> list[Task]:
@@ -379,6 +389,7 @@ def load_tasks(path: Path) -> list[Task]:
                     document_ids=[row["doc_id"] for row in corpus.rows_as_dicts(["doc_id"], where, order_by="doc_id")],
                     relevant=relevant,
                     near=near,
+                    fingerprint=f"{queries.fingerprint} {corpus.fingerprint}",
                 )
             )
     return tasks

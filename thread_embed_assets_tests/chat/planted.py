@@ -25,7 +25,7 @@ _NOUNS = _words(
     "cabinet basket hammer mirror pillow saddle tunnel violin wagon orchard barrel castle desert forest island"
 )
 _VERBS = _words("finds breaks moves paints sells follows needs covers holds reaches opens drops fills misses builds")
-_PLACES = _words("before the,after this,under your,beside every,without another,near our,behind his", ",")
+_PLACES = _words("before the,after all this,under your,right beside every,without another,near our,behind his", ",")
 
 
 def sentence(draw: Random) -> str:
