@@ -162,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pooling", choices=get_args(Pooling), help="for a folder without modules.json")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "bm25s"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         wanted = reference_of(options.model, options.query_prompt, options.document_prompt, options.pooling)
         print(score(wanted, options.source, options.format, Layout.from_environment()))
