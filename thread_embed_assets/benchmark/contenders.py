@@ -134,7 +134,7 @@ def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequenc
         _with_bm25(base.name, "base_hybrid", "reciprocal_rank"),
     ]
     for reference in references:
-        rows += [reference, _with_bm25(reference.name, "reference")]
+        rows += [reference] if reference.not_run else [reference, _with_bm25(reference.name, "reference")]
     for one in tuned:
         rows.append(Contender(one.model.name, "dense", one.role, (text_format_of(one.model.location),), one.model))
         rows.append(_with_bm25(one.model.name, "tuned_hybrid"))

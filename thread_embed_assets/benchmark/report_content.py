@@ -85,6 +85,7 @@ def _source(name: str, path: Path, platform: str) -> Row:
             for key, index in (("scores", _CORPUS), ("near", NEAR))
         }
         rows.append({**head, **scores, "not_run": missing})
+    rows.sort(key=lambda row: not row["scores"])  # who did not run comes last
     comparisons = open_table(path, "comparisons").rows_as_dicts(where=f"split = 'test' AND metric = '{HEADLINE}'")
     breakdowns = open_table(path, "breakdowns").rows_as_dicts(order_by="task, dimension, position")
     costs = open_table(path, "costs").rows_as_dicts()

@@ -116,7 +116,11 @@ def why_not_run(sources: Sequence[Row]) -> list[str]:
 
 def _summary(sources: Sequence[Row]) -> list[Part]:
     """One row per contender, one column per source and task."""
-    heads = {row["contender"]: row["role"] for row in by_role(row for entry in sources for row in entry["rows"])}
+    ran = {row["contender"] for entry in sources for row in entry["rows"] if row["scores"]}
+    everybody = sorted(
+        by_role(row for entry in sources for row in entry["rows"]), key=lambda row: row["contender"] not in ran
+    )
+    heads = {row["contender"]: row["role"] for row in everybody}
     columns, cells = [Column("contender")], []
     for entry in sources:
         rows = {row["contender"]: row for row in entry["rows"]}
