@@ -128,7 +128,7 @@ def test_ranks_go_up_to_what_is_asked_for(tmp_path: Path) -> None:
     ranks: dict[tuple[str, str], list[int]] = {}
     for row in found:
         ranks.setdefault((row["pair_id"], row["kind"]), []).append(row["rank"])
-    assert set(map(tuple, ranks.values())) == {(1, 2, 3)}
+    assert {(1, 2, 3)} <= set(map(tuple, ranks.values())) <= {(1,), (1, 2), (1, 2, 3)}
     scores = [row["score"] for row in found if row["kind"] == "bm25" and row["pair_id"] == found[0]["pair_id"]]
     assert scores == sorted(scores, reverse=True)
 

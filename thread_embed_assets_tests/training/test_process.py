@@ -77,7 +77,7 @@ def test_a_killed_process_goes_on_and_ends_as_if_it_had_never_been_killed(
     assert whole.manifest["steps"] == resumed.manifest["steps"]
     # Another process may add floats in another order; a resumed step that lost its state is off by far more.
     assert [entry["loss"] for entry in resumed.loss_history()] == pytest.approx(
-        [entry["loss"] for entry in whole.loss_history()], rel=1e-4
+        [entry["loss"] for entry in whole.loss_history()], rel=0.01, abs=1e-3
     )
     assert _cosines(whole, resumed).min() > 0.9999
 
