@@ -46,6 +46,7 @@ from thread_embed_assets.chat.near_copies import (
     Hashes,
     HeldOutShingles,
     Places,
+    batches,
     shingled,
 )
 from thread_embed_assets.errors import InputError
@@ -386,7 +387,7 @@ def _held_out(tasks: Mapping[str, Path]) -> tuple[_HeldOut, Conversations]:
                 owners_of[number].append(len(owners))
             owners.append(owner)
 
-    texts = _by_hash(_joined([_texts(batch) for batch in _batches(distinct())]))
+    texts = _by_hash(_joined([_texts(batch) for batch in batches(distinct(), _BATCH_CHARACTERS)]))
     known = HeldOutShingles()
     known.add_hashes(texts.hashes)
     return _HeldOut(owners, owners_of, texts, known), conversations
@@ -420,19 +421,6 @@ def _joined(parts: Sequence[_Texts]) -> _Texts:
     return _Texts(hashes, places, np.unique(lines), ends)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
 def _compare_table(table: _Table, held_out: _HeldOut, conversations: Mapping[str, str], findings: Findings) -> None:
     checkpoints = tuple(sorted(table.checkpoints))
 
@@ -444,7 +432,7 @@ def _compare_table(table: _Table, held_out: _HeldOut, conversations: Mapping[str
             owner = Owner(table.source, "all tasks", conversations[conversation], conversation)
             add(owner, Level.CONVERSATION, Kind.EXACT, pair_id, part)
     named, texts = tee(_training_texts(table))
-    for batch in _batches(text for _, _, text in texts):
+    for batch in batches((text for _, _, text in texts), _BATCH_CHARACTERS):
         names = list(islice(named, len(batch)))
         for here, there, level, kind in _matches(_texts(batch), held_out):
             for number in held_out.owners_of[there]:

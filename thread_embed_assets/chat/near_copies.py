@@ -296,7 +296,7 @@ class HeldOutShingles:
 
     def hits_of_each(self, texts: Sequence[str]) -> list[tuple[int, int]]:
         """:meth:`hits` of several texts, looked up together, which is many times faster; best with a hundred or more."""
-        return [count for batch in _batches(texts) for count in self._hits_of_batch(batch)]
+        return [count for batch in batches(texts) for count in self._hits_of_batch(batch)]
 
     def _hits_of_batch(self, texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         hashed = shingled(texts)
@@ -307,7 +307,7 @@ class HeldOutShingles:
         """Where each conversation says what is held out; None where it does nowhere."""
         joined = map(one_line, conversations)
         given = iter(conversations)
-        return [marked for batch in _batches(joined) for marked in self._mark_batch(batch, given)]
+        return [marked for batch in batches(joined) for marked in self._mark_batch(batch, given)]
 
     def _mark_batch(self, joined: Sequence[str], given: Iterator[Sequence[str]]) -> Iterator[Marked | None]:
         hashed = shingled(joined)
@@ -345,15 +345,16 @@ class HeldOutShingles:
         return whole >= CONVERSATION_THRESHOLD or any(contained(*count) >= MESSAGE_THRESHOLD for count in counts)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def batches(texts: Iterable[str], characters: int = _BATCH_CHARACTERS) -> Iterator[list[str]]:
+    """The texts in lists, each closed by the text with which it reaches so many characters."""
     batch: list[str] = []
-    characters = 0
+    so_far = 0
     for text in texts:
         batch.append(text)
-        characters += len(text)
-        if characters >= _BATCH_CHARACTERS:
+        so_far += len(text)
+        if so_far >= characters:
             yield batch
-            batch, characters = [], 0
+            batch, so_far = [], 0
     if batch:
         yield batch
 
