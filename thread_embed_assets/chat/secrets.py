@@ -27,6 +27,7 @@ class Kind(StrEnum):
     CARD = "card"
     IBAN = "iban"
     SSN = "ssn"
+    USER = "user"
     SECRET = "secret"  # noqa: S105  (a password, token or key)
 
     @property
@@ -107,6 +108,23 @@ def _spelled_emails(text: str) -> Iterator[tuple[int, int]]:
     return (match.span() for match in _SPELLED_EMAIL.finditer(text))
 
 
+_ACCOUNT = r"[^\W\d_][\w.\-]*"
+_HOME = re.compile(
+    r"(?<![\w.\])}\\/])(?:[\\/]+(?:home|Users)[\\/]+|(?i:[a-z]:[\\/]+(?:users|documents and settings)[\\/]+)"
+    rf"|~(?={_ACCOUNT}[\\/]))({_ACCOUNT}\w)"
+)
+# Accounts of machines and of examples: nobody's name.
+_NOBODY = frozenset(
+    "admin administrator default guest jenkins me name pi public root runner shared travis ubuntu user username vagrant you"
+    " your-name your_name yourname your-username your_username yourusername".split()
+)
+
+
+def _home_folders(text: str) -> Iterator[tuple[int, int]]:
+    """The account in the path of a home folder: ``/home/NAME``, ``C:\\Users\\NAME``, ``~NAME/``."""
+    return (match.span(1) for match in _HOME.finditer(text) if match[1].lower() not in _NOBODY)
+
+
 _IBANS = _Detector(Kind.IBAN, personal_numbers.ibans)
 _BY_AT_SIGN = (_Detector(Kind.EMAIL, _emails), _Detector(Kind.SECRET, credentials.in_urls))
 _BY_SPELLED_SIGN = (_Detector(Kind.EMAIL, _spelled_emails),)
@@ -128,6 +146,7 @@ _BY_WORD = (
     _Detector(Kind.SECRET, credentials.authorisations),
     _Detector(Kind.SECRET, credentials.key_blocks),
 )
+_BY_HOME = (_Detector(Kind.USER, _home_folders),)
 _BY_DOLLAR = (_Detector(Kind.SECRET, credentials.password_hashes),)
 
 _FEW_DIGITS = re.compile(r"\d(?:\.\d{1,3}\.\d{1,3}\.\d|(?:[\s().+/:\-]{0,3}\d){6})")
@@ -153,6 +172,8 @@ def _due(text: str) -> tuple[_Detector, ...]:
         due += _BY_WORD
     if "(at)" in low or "[at]" in low or " dot " in low:
         due += _BY_SPELLED_SIGN
+    if "~" in text or "home/" in low or "users/" in low or "users\\" in low or "settings\\" in low:
+        due += _BY_HOME
     if "$" in text:
         due += _BY_DOLLAR
     return due

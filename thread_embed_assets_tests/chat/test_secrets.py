@@ -76,6 +76,21 @@ def test_forms_of_mail_addresses(text: str, masked: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("ls /home/zorkle/x.py", "ls /home/[USER]/x.py"),
+        ("file:///Users/zorkle.v, line 3", "file:///Users/[USER], line 3"),
+        (r"at C:\Users\Zörkle-V\a.cs or c:/users/zorkle", r"at C:\Users\[USER]\a.cs or c:/users/[USER]"),
+        ("look in ~zorkle/public_html and /home//zorkle", "look in ~[USER]/public_html and /home//[USER]"),
+        ("/home/<@p_0123456789>/x ~/x ~zorkle ~500/day", None),
+        ("/home/ubuntu/x /home/user /Users/Shared/ /home/$USER/x at home/office GET /users/list", None),
+    ],
+)
+def test_accounts_in_paths_of_home_folders(text: str, masked: str | None) -> None:
+    assert mask_secrets(text) == (masked or text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "@zorkle <@p_0123456789> @types/node react@16.8.0 zorkle@laptop:~$ look at this dot on the i",
@@ -166,6 +181,7 @@ def test_masking_names_afterwards_uncovers_nothing(text: str) -> None:
         *["eyJ", "eyJabcdefghij.", "AKIA", "xoxb-1-", "ghp_", "sk-a", "A1b2C3d4", "$1$a", "://", "://a:", "://a:b@"],
         *[BEGIN, END, f"{BEGIN} {RUN} ", "password=", "password: ", "pass is ", "token ", 'secret="', " -u a:", "bearer a"],
         *["01234 56789 ", "0123456789 ", "phone 1", "DE12 ", "4111 ", "a (at) ", "a dot ", "aws key '", "1.2.3.4."],
+        *["/home/", "/home/a", "~a", "~a.", "/", "/users\\", "documents and settings\\a"],
     ],
 )
 def test_time_grows_with_the_length_only(unit: str) -> None:

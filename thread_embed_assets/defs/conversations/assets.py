@@ -1,14 +1,18 @@
-"""Cleaned, anonymised, split conversations, and what they have in common with those of other sources."""
+"""Cleaned, anonymised, split conversations, what they have in common with those of other sources, and lines about them."""
 
 import dagster as dg
+from pydantic import Field
 
-from thread_embed_assets.chat.duplicates import DUPLICATES, find_duplicates
+from thread_embed_assets.chat.duplicates import DUPLICATES, dropped_ids, find_duplicates
 from thread_embed_assets.chat.model import CONVERSATIONS
 from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.defs.metadata import OWNERS, rows_table, table_metadata, table_schema
 from thread_embed_assets.defs.partitions import CATALOG, sources
-from thread_embed_assets.defs.resources import LayoutResource, many
+from thread_embed_assets.defs.resources import LanguageModelResource, LayoutResource, many
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.language_models.choose import WriterName
+from thread_embed_assets.language_models.summaries import SUMMARIES, SummaryOptions, build_summaries
+from thread_embed_assets.pairs.schema import Strategy
 from thread_embed_assets.sources.conversations import build_conversations
 from thread_embed_assets.sources.fetch import RawDataset
 from thread_embed_assets.storage.tables import TableHandle, open_table
@@ -21,7 +25,7 @@ _SHOWN = 10
     partitions_def=sources,
     kinds={"duckdb"},
     owners=OWNERS,
-    code_version="2",
+    code_version="3",
     metadata={"dagster/column_schema": table_schema(CONVERSATIONS), "dagster/table_name": "conversations"},
 )
 def conversations(
@@ -68,4 +72,67 @@ def duplicates(
         value=found,
         data_version=dg.DataVersion(f"{found.fingerprint}-{open_table(path, 'held_out_shingles').fingerprint}"),
         metadata={**table_metadata(found), "compared_with": sorted(others), "some": rows_table(some, shown)},
+    )
+
+
+class SummaryConfig(dg.Config):
+    """What is written about conversations, by whom, and for how much."""
+
+    writer: WriterName = Field(
+        "auto", description="anthropic, anthropic_batch, openai_compatible, extractive, or auto: what the resource says."
+    )
+    model: str = Field("", description="The writer's model; empty means the resource's, else its default.")
+    budget_usd: float = Field(5.0, ge=0, description="A run that may cost more is refused before anything is sent.")
+    limit: int = Field(20_000, ge=1, description="Conversations of the source at most, drawn by id.")
+    fewest_messages: int = Field(3, ge=2, description="Shorter conversations are left out.")
+
+    def options(self, resource: LanguageModelResource) -> SummaryOptions:
+        return SummaryOptions(
+            writer=resource.writer if self.writer == "auto" else self.writer,
+            model=self.model or resource.model,
+            url=resource.url,
+            at_once=resource.at_once,
+            budget_usd=self.budget_usd,
+            limit=self.limit,
+            fewest_messages=self.fewest_messages,
+        )
+
+
+@dg.asset(
+    group_name="conversations",
+    partitions_def=sources,
+    kinds={"duckdb", "anthropic"},
+    owners=OWNERS,
+    code_version="1",
+    metadata={"dagster/column_schema": table_schema(SUMMARIES), "dagster/table_name": "summaries"},
+)
+def conversation_summaries(
+    context: dg.AssetExecutionContext,
+    config: SummaryConfig,
+    layout: LayoutResource,
+    language_model: LanguageModelResource,
+    conversations: Normalised,
+    duplicates: TableHandle,
+) -> dg.MaterializeResult[TableHandle]:
+    """A summary, a title and search questions for train and dev conversations; `written_by` says who wrote them.
+
+    Without a named writer an offline stand-in makes them from the thread's own words, some 1,000 threads a second. A
+    language model gets masked text only; its answers are paid for once and kept by content.
+    """
+    source, place = CATALOG[context.partition_key], layout.layout()
+    handle = build_summaries(
+        source.name,
+        conversations,
+        config.options(language_model),
+        place.summaries(source.name),
+        place.answer_cache(source.name),
+        served=Strategy.SUMMARY in source.strategies,
+        dropped=dropped_ids(duplicates),
+    )
+    shown = ["written_by", "summary", "title", "questions"]
+    some = (row for row, _ in zip(handle.rows_as_dicts(shown, "split = 'train'"), range(_SHOWN), strict=False))
+    return dg.MaterializeResult(
+        value=handle,
+        data_version=dg.DataVersion(handle.fingerprint),
+        metadata={**table_metadata(handle), "examples": rows_table(some, shown)},
     )
