@@ -114,15 +114,16 @@ _HOME = re.compile(
     rf"|~(?={_ACCOUNT}[\\/]))({_ACCOUNT}\w)"
 )
 # Accounts of machines and of examples: nobody's name.
-_NOBODY = frozenset(
-    "admin administrator default guest jenkins me name pi public root runner shared travis ubuntu user username vagrant you"
-    " your-name your_name yourname your-username your_username yourusername".split()
+_NOBODY = re.compile(
+    r"admin(?:istrator)?|default|guest|jenkins|me|name|pi|public|root|runner|shared|travis|ubuntu|vagrant|you"
+    r"|(?:your[-_]?)?(?:user|username|name)",
+    re.IGNORECASE,
 )
 
 
 def _home_folders(text: str) -> Iterator[tuple[int, int]]:
     """The account in the path of a home folder: ``/home/NAME``, ``C:\\Users\\NAME``, ``~NAME/``."""
-    return (match.span(1) for match in _HOME.finditer(text) if match[1].lower() not in _NOBODY)
+    return (match.span(1) for match in _HOME.finditer(text) if not _NOBODY.fullmatch(match[1]))
 
 
 _IBANS = _Detector(Kind.IBAN, personal_numbers.ibans)
