@@ -18,13 +18,14 @@ import pyarrow as pa
 
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
 from thread_embed_assets.chat.model import Split
-from thread_embed_assets.chat.near_copies import HeldOutShingles, one_line, overlap, word_set
+from thread_embed_assets.chat.near_copies import HeldOutShingles, Marked, one_line, overlap, word_set
 from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.chat.read import Block, StoredConversation, read_blocks
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.pairs import response, temporal, thread
+from thread_embed_assets.pairs import response, summary, temporal, thread
 from thread_embed_assets.pairs.candidates import WINDOW_SIZES, Candidate, Make
 from thread_embed_assets.pairs.schema import PAIRS, Strategy
+from thread_embed_assets.pairs.volume import MOST_PER_CONVERSATION, Keys, UniformSample, within_cap
 from thread_embed_assets.storage.atomic import temporary_folder
 from thread_embed_assets.storage.fingerprint import fraction, seed
 from thread_embed_assets.storage.parallel import ordered_map
@@ -34,12 +35,14 @@ STRATEGIES: Mapping[Strategy, Make] = {
     Strategy.THREAD: thread.make,
     Strategy.RESPONSE: response.make,
     Strategy.TEMPORAL: temporal.make,
+    Strategy.SUMMARY: summary.make,
 }
 # Shorter conversations make no pair, whatever is drawn: they are not even read.
 FEWEST_MESSAGES: Mapping[Strategy, Callable[[Sequence[int]], int]] = {
     Strategy.THREAD: lambda sizes: sizes[0] + 1,
     Strategy.RESPONSE: lambda sizes: 2,
     Strategy.TEMPORAL: lambda sizes: 2 * sizes[0],
+    Strategy.SUMMARY: lambda sizes: 2,
 }
 WITH_CHANNEL_NEGATIVE = frozenset({Strategy.TEMPORAL})
 ANOTHER_TIME_SECONDS = 3600.0
@@ -60,11 +63,15 @@ class PairOptions:
         text_format: a name of :data:`chat.formats.FORMATS`.
         window_sizes: allowed numbers of messages in a window, ascending.
         keep_share: share of conversations that make pairs, drawn by id; 1.0 keeps all.
+        most_pairs: pairs kept of the source; of more, a uniform sample drawn by id. None keeps all.
+        most_per_conversation: pairs kept of a conversation, drawn by id, so that a long one does not count for many.
     """
 
     text_format: str = DEFAULT_FORMAT
     window_sizes: tuple[int, ...] = WINDOW_SIZES
     keep_share: float = 1.0
+    most_pairs: int | None = None
+    most_per_conversation: int = MOST_PER_CONVERSATION
 
     def __post_init__(self) -> None:
         if self.text_format not in FORMATS:
@@ -84,6 +91,7 @@ def build_pairs(
     allowed: Container[str] = STRATEGIES,
     dropped: Container[str] = frozenset(),
     held_out: Mapping[str, HeldOutShingles] = MappingProxyType({}),
+    summaries: TableHandle | None = None,
 ) -> TableHandle:
     """Write the pairs of one strategy and source to ``path``; train and dev conversations only.
 
@@ -94,15 +102,26 @@ def build_pairs(
         allowed: the strategies that the source can serve; the table of another one is empty.
         dropped: ids of conversations to leave out, such as those that stand in other sources, too.
         held_out: split to what other sources close to it (``chat.duplicates``): it makes no pair here either.
+        summaries: what was written about the conversations (``language_models.summaries``), which strategy D pairs.
     """
+    if strategy is Strategy.SUMMARY and summaries is None:
+        raise InputError(f"source {source!r}", "it has no summaries to pair", "Materialise conversation_summaries first")
     with write_tables(path, {"pairs": PAIRS}) as writer, temporary_folder(path) as folder:
         if str(strategy) in allowed:
             held = _held_out(Normalised(conversations, messages), held_out, folder)
-            chosen = _chosen(source, conversations, messages, options, dropped, writer)
+            lines = summary.Lines(summaries) if summaries is not None else None
+            chosen = _chosen(source, conversations, messages, options, dropped, writer, lines)
+            sample = None if options.most_pairs is None else UniformSample(writer, "pairs", options.most_pairs, folder)
             for made in ordered_map(_Maker(strategy, source, options, held), chosen, inline=_INLINE_BLOCKS):
-                writer.add_batch("pairs", made.pairs)
+                if sample is None:
+                    writer.add_batch("pairs", made.pairs)
+                else:
+                    sample.add(made.pairs, made.keys)
                 for name, count in made.counts.items():
                     writer.count(name, count)
+            dropped_beyond = sample.finish() if sample else 0
+            if dropped_beyond:
+                writer.count("dropped_beyond_most_pairs", dropped_beyond)
         else:
             writer.count("strategy_not_served")
     handle = open_table(path, "pairs")
@@ -134,7 +153,9 @@ def _chosen(
     options: PairOptions,
     dropped: Container[str],
     writer: TableWriter,
-) -> Iterator[Block]:
+    lines: summary.Lines | None,
+) -> Iterator[tuple[Block, Mapping[str, tuple[str, ...]]]]:
+    """Blocks of the conversations that make pairs, and what was written about them."""
     done = 0
     for block in read_blocks(conversations, messages, f"c.split <> '{Split.TEST}'", _BLOCK_MESSAGES):
         ids = block.ids
@@ -146,12 +167,15 @@ def _chosen(
         if (done + len(ids)) // _LOG_EVERY > done // _LOG_EVERY:
             logger.info("%s: %d conversations read", source, done + len(ids))
         done += len(ids)
-        yield block.keep(kept & ~elsewhere)
+        yield block.keep(kept & ~elsewhere), lines.take(ids) if lines is not None else {}
+    if lines is not None:
+        lines.finish()
 
 
 @dataclass(frozen=True)
 class _Made:
     pairs: pa.RecordBatch
+    keys: Keys  # by which pairs are sampled
     counts: Counter[str]
 
 
@@ -182,32 +206,50 @@ class _Maker:
     options: PairOptions
     held_out: Mapping[str, HeldOutShingles]
 
-    def __call__(self, block: Block) -> _Made:
+    def __call__(self, given: tuple[Block, Mapping[str, tuple[str, ...]]]) -> _Made:
+        block, lines = given
         counts: Counter[str] = Counter()
         pairs: list[_Pair] = []
         splits = np.array(block.heads["split"].to_pylist())
         long_enough = block.sizes >= FEWEST_MESSAGES[self.strategy](self.options.window_sizes)
         for split, held_out in self.held_out.items():
-            made = list(self._pairs(block.keep((splits == split) & long_enough), held_out, counts))
+            made = list(self._pairs(block.keep((splits == split) & long_enough), lines, held_out, counts))
+            made = self._within_conversation_cap(made, counts)
             if self.strategy in WITH_CHANNEL_NEGATIVE:
                 _draw_negatives(made)
                 counts["with_negative"] += sum(pair.negative is not None for pair in made)
             counts[f"{split}_pairs"] += len(made)
             pairs += made
-        return _Made(record_batch([self._row(pair) for pair in pairs], PAIRS), counts)
+        keys = np.array([self._key(pair) for pair in pairs], dtype=np.uint64)
+        return _Made(record_batch([self._row(pair) for pair in pairs], PAIRS), keys, counts)
 
-    def _pairs(self, block: Block, held_out: HeldOutShingles, counts: Counter[str]) -> Iterator[_Pair]:
+    def _key(self, pair: _Pair) -> int:
+        return seed("pairs kept", self.strategy, self.source, pair.conversation.id, pair.number)
+
+    def _within_conversation_cap(self, pairs: list[_Pair], counts: Counter[str]) -> list[_Pair]:
+        names = [pair.conversation.id for pair in pairs]
+        kept = within_cap(names, self.options.most_per_conversation, lambda place: self._key(pairs[place]))
+        if len(kept) < len(pairs):
+            counts["dropped_beyond_most_per_conversation"] += len(pairs) - len(kept)
+        return [pairs[place] for place in kept]
+
+    def _pairs(
+        self, block: Block, lines: Mapping[str, tuple[str, ...]], held_out: HeldOutShingles, counts: Counter[str]
+    ) -> Iterator[_Pair]:
         render_as, make = FORMATS[self.options.text_format], STRATEGIES[self.strategy]
         conversations = list(block)
+        for conversation in conversations:
+            conversation.lines = lines.get(conversation.id, ())
+        held_out_lines = _held_out_lines(conversations, held_out)
         texts = [[message.text for message in conversation.messages] for conversation in conversations]
         for conversation, marked in zip(conversations, held_out.mark_each(texts), strict=True):
             render = render_as.renderer(conversation.messages)
             draw = Random(seed(self.strategy, self.source, conversation.id))
             for number, candidate in enumerate(make(conversation, self.options.window_sizes, draw)):
-                anchor, positive = render(candidate.anchor), render(candidate.positive)
+                anchor, positive = candidate.line or render(candidate.anchor), render(candidate.positive)
                 if not anchor or not positive or anchor in positive or positive in anchor:
                     counts["dropped_one_contains_the_other"] += 1
-                elif marked and (marked.copies(candidate.anchor) or marked.copies(candidate.positive)):
+                elif candidate.line in held_out_lines or (marked and _copies(marked, candidate)):
                     counts["dropped_near_copy_of_held_out"] += 1
                 else:
                     yield _Pair(conversation, number, candidate, anchor, positive, draw)
@@ -215,7 +257,8 @@ class _Maker:
     def _row(self, pair: _Pair) -> tuple[Any, ...]:
         conversation, candidate, negative = pair.conversation, pair.candidate, pair.negative
         messages = conversation.messages
-        before, after = messages[candidate.anchor[-1]].time, messages[candidate.positive[0]].time
+        before = messages[candidate.anchor[-1]].time if candidate.anchor else None
+        after = messages[candidate.positive[0]].time
         return (
             f"{conversation.id}#{self.strategy}{pair.number}",
             str(self.strategy),
@@ -235,6 +278,17 @@ class _Maker:
             [messages[i].id for i in candidate.positive],
             None if before is None or after is None else after - before,
         )
+
+
+def _copies(marked: Marked, candidate: Candidate) -> bool:
+    return any(marked.copies(side) for side in (candidate.anchor, candidate.positive) if side)
+
+
+def _held_out_lines(conversations: Sequence[StoredConversation], held_out: HeldOutShingles) -> frozenset[str]:
+    """Of the lines about the conversations, those that say what is held out."""
+    lines = [line for conversation in conversations for line in conversation.lines]
+    marks = held_out.mark_each([[line] for line in lines])
+    return frozenset(line for line, marked in zip(lines, marks, strict=True) if marked and marked.copies((0,)))
 
 
 def _draw_negatives(pairs: Sequence[_Pair]) -> None:

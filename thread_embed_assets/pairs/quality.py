@@ -9,6 +9,7 @@ from thread_embed_assets.chat.near_copies import MESSAGE_THRESHOLD, HeldOutShing
 from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.chat.read import read_texts
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES, PAIRS, Strategy
+from thread_embed_assets.pairs.summary import LONGEST_WHOLE
 from thread_embed_assets.storage.quality import has_schema, not_empty, unique
 from thread_embed_assets.storage.tables import TableHandle, connect_read_only
 from thread_embed_assets.verdict import Verdict, no_faults
@@ -18,6 +19,7 @@ _SIZES = {
     Strategy.THREAD: (f"(anchor_size = 1 OR anchor_size {_WINDOW})", f"positive_size {_WINDOW}"),
     Strategy.RESPONSE: ("anchor_size = 1", "positive_size BETWEEN 1 AND 3"),
     Strategy.TEMPORAL: (f"anchor_size {_WINDOW}", f"positive_size {_WINDOW}"),
+    Strategy.SUMMARY: ("anchor_size = 0", f"positive_size BETWEEN 2 AND {LONGEST_WHOLE}"),
 }
 
 
@@ -113,11 +115,11 @@ def negatives_from_elsewhere(negatives: TableHandle, pairs: Sequence[TableHandle
     """No negative comes from its anchor's conversation, by its id or by its text, and each belongs to a known pair."""
     with connect_read_only([negatives, *pairs]) as connection:
         query = (
-            "SELECT n.pair_id FROM hard_negatives n LEFT JOIN pairs p USING (pair_id) "
+            "SELECT n.pair_id FROM hard_negatives n LEFT JOIN pairs p ON p.pair_id = n.pair_id AND p.source = n.source "
             "WHERE p.pair_id IS NULL OR n.negative_conversation_id = p.conversation_id OR n.negative = p.positive "
             "OR n.negative = p.anchor "
             "UNION SELECT n.pair_id FROM hard_negatives n JOIN pairs p ON p.conversation_id = n.conversation_id "
-            "AND p.positive = n.negative "
+            "AND p.source = n.source AND p.positive = n.negative "
             "UNION SELECT pair_id FROM pairs WHERE negative_conversation_id = conversation_id"
         )
         faults = [str(row[0]) for row in connection.execute(query).fetchall()]

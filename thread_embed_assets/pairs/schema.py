@@ -13,6 +13,7 @@ class Strategy(StrEnum):
     THREAD = "thread"
     RESPONSE = "response"
     TEMPORAL = "temporal"
+    SUMMARY = "summary"
 
 
 HARD_NEGATIVES_FOLDER = "hard_negatives"
@@ -33,7 +34,7 @@ PAIRS = pa.schema(
         ("positive", pa.string()),
         ("negative", pa.string()),  # strategy C's same-channel negative, else null
         ("negative_conversation_id", pa.string()),
-        ("anchor_ids", pa.list_(pa.string())),
+        ("anchor_ids", pa.list_(pa.string())),  # empty where the anchor is a line about the conversation (strategy D)
         ("positive_ids", pa.list_(pa.string())),
         ("gap_seconds", pa.float64()),  # last anchor message to first positive message; null without times
     ]
@@ -45,9 +46,9 @@ HARD_NEGATIVES = pa.schema(
         ("strategy", pa.string()),
         ("source", pa.string()),
         ("conversation_id", pa.string()),
-        ("kind", pa.string()),  # same_channel or bm25
-        ("rank", pa.int32()),
-        ("score", pa.float32()),  # BM25 score; null for same_channel
+        ("kind", pa.string()),  # same_channel, bm25, or mined by a model
+        ("rank", pa.int32()),  # 1, 2, ... without gaps, hardest first
+        ("score", pa.float32()),  # of BM25, or the model's cosine with the anchor; null for same_channel
         ("negative", pa.string()),
         ("negative_conversation_id", pa.string()),
     ]

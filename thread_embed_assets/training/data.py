@@ -27,7 +27,11 @@ FEWEST_CONVERSATIONS = 4
 
 @dataclass(frozen=True)
 class PairInput:
-    """The pairs of one strategy and source, and their mined hard negatives where there are any."""
+    """The pairs of one strategy and source, and their hard negatives where there are any.
+
+    The table of hard negatives may hold those of other strategies and sources, too: rows are told apart by ``kind``,
+    ``strategy`` and ``source``.
+    """
 
     strategy: str
     source: str
@@ -66,10 +70,10 @@ class DevSet:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Data sets with the columns ``anchor``, ``positive`` and, in some, ``negative``.
+    """Data sets with the columns ``anchor`` and ``positive``, and in those named ``...-hard`` ``negative_1`` to ``_n``.
 
-    The columns ``conversation`` and ``negative_conversation`` are in the files but hidden from the model (a column format);
-    the batch sampler reads them.
+    The columns ``conversation`` and ``negative_conversation_1`` to ``_n`` are in the files but hidden from the model (a
+    column format); the batch sampler reads them.
     """
 
     datasets: dict[str, Dataset]
@@ -96,18 +100,20 @@ def share(cap: int | None, rows: Mapping[str, int], weights: Mapping[str, float]
     return granted
 
 
-def write_training_data(config: StageConfig, inputs: Sequence[PairInput], mix: str, folder: Path) -> TrainingData:
-    """Sample the train pairs of the inputs and write one Arrow file for each (strategy, source).
+@dataclass(frozen=True)
+class Quotas:
+    """How many train rows of each input there are, how many are taken, and which inputs give none and why; by input name."""
 
-    Args:
-        config: gives the cap, the weights, the hard negatives and the seed.
-        inputs: pair tables of strategies that ``config.strategies`` names.
-        mix: names the place in errors.
-        folder: where the files are written; it exists.
+    rows: dict[str, int]
+    taken: dict[str, int]
+    left_out: dict[str, str]
+
+
+def quotas(config: StageConfig, inputs: Sequence[PairInput], mix: str, most: int | None) -> Quotas:
+    """Share ``most`` train pairs (None: all) over the inputs, by the weights of their strategies and their rows.
 
     Raises:
-        InputError: no train pair at all, too few conversations everywhere, pairs written in another text format, or mined
-            hard negatives asked for but not given.
+        InputError: no train pair at all, too few conversations everywhere, or pairs written in another text format.
     """
     rows, left_out = {}, {}
     for given in inputs:
@@ -125,14 +131,38 @@ def write_training_data(config: StageConfig, inputs: Sequence[PairInput], mix: s
         )
     by_strategy = {str(strategy): weight for strategy, weight in config.strategies.items()}
     weights = {given.name: by_strategy[given.strategy] for given in usable}
-    quota = share(config.max_pairs, {given.name: rows[given.name] for given in usable}, weights)
+    return Quotas(rows, share(most, {given.name: rows[given.name] for given in usable}, weights), left_out)
+
+
+def write_training_data(config: StageConfig, inputs: Sequence[PairInput], mix: str, folder: Path) -> TrainingData:
+    """Sample the train pairs of the inputs and write one Arrow file for each (strategy, source).
+
+    Args:
+        config: gives the cap, the weights, the hard negatives and the seed.
+        inputs: pair tables of strategies that ``config.strategies`` names.
+        mix: names the place in errors.
+        folder: where the files are written; it exists.
+
+    Raises:
+        InputError: no train pair at all, too few conversations everywhere, pairs written in another text format, or hard
+            negatives asked for but not given.
+    """
+    found = quotas(config, inputs, mix, config.max_pairs)
     datasets: dict[str, Dataset] = {}
-    for given in usable:
-        if quota[given.name]:
-            datasets |= _write(given, config, quota[given.name], folder)
-            logger.info("%s: %d of %d train pairs", given.name, quota[given.name], rows[given.name])
+    for given in inputs:
+        quota = found.taken.get(given.name, 0)
+        if quota:
+            datasets |= _write(given, config, quota, folder)
+            logger.info("%s: %d of %d train pairs", given.name, quota, found.rows[given.name])
     counts = [
-        InputCount(i.strategy, i.source, i.pairs.fingerprint, rows[i.name], quota.get(i.name, 0), left_out.get(i.name, ""))
+        InputCount(
+            i.strategy,
+            i.source,
+            i.pairs.fingerprint,
+            found.rows[i.name],
+            found.taken.get(i.name, 0),
+            found.left_out.get(i.name, ""),
+        )
         for i in inputs
     ]
     return TrainingData(datasets, counts)
@@ -150,7 +180,7 @@ def read_dev_sets(config: StageConfig, inputs: Sequence[PairInput]) -> list[DevS
         if quota[given.name] < 2:
             continue
         with connect_read_only([given.pairs]) as connection:
-            sampled = _sampled(connection, given.pairs.table, "dev", quota[given.name], config.seed)
+            sampled = sampled_rows(connection, given.pairs.table, "dev", quota[given.name], config.seed)
             query = f"SELECT anchor, positive, conversation_id FROM ({sampled}) ORDER BY pair_id"
             columns = connection.sql(query).to_arrow_table().to_pydict()
         found.append(DevSet(given.name, columns["anchor"], columns["positive"], columns["conversation_id"]))
@@ -176,48 +206,71 @@ def _count(given: PairInput, config: StageConfig) -> tuple[int, int]:
 def _write(given: PairInput, config: StageConfig, quota: int, folder: Path) -> dict[str, Dataset]:
     """One file, or two where only some of the pairs have a hard negative: a batch needs the same columns throughout."""
     files: dict[str, Dataset] = {}
-    kinds = (False,) if config.hard_negatives == "none" else (False, True)
-    for with_negative in kinds:
-        name = given.name + ("-hard" if with_negative else "")
+    widths = (0,) if config.hard_negatives == "none" else (0, negatives_a_pair(config))
+    for width in widths:
+        name = given.name + ("-hard" if width else "")
         path = folder / f"{name}.arrow"
-        if _write_arrow(path, _selected(given, config, quota, folder, with_negative)):
-            files[name] = _open(path, with_negative)
+        if _write_arrow(path, _selected(given, config, quota, folder, width)):
+            files[name] = _open(path, width)
     return files
 
 
-def _selected(
-    given: PairInput, config: StageConfig, quota: int, folder: Path, with_negative: bool
-) -> Iterator[pa.RecordBatch]:
-    mined = config.wants_mined_negatives
-    if mined and given.hard_negatives is None:
+def negatives_a_pair(config: StageConfig) -> int:
+    """How many columns of negatives the files have: a strategy brings one negative of its own, a table up to any number."""
+    return 1 if config.hard_negatives == "strategy" else config.negatives
+
+
+def _selected(given: PairInput, config: StageConfig, quota: int, folder: Path, width: int) -> Iterator[pa.RecordBatch]:
+    """The sampled pairs with a hard negative, or for ``width`` 0 those without.
+
+    A pair with fewer negatives than ``width`` repeats them in turn: a data set of its own for each number of them would lose
+    most of its rows in batches that do not fill.
+    """
+    from_table = config.hard_negatives not in ("none", "strategy")
+    if from_table and given.hard_negatives is None:
+        asset = "mined_negatives for this mix" if config.hard_negatives == "mined" else "hard_negatives for this source"
         raise InputError(
             f"hard negatives of {given.name}",
             f"the stage wants '{config.hard_negatives}' negatives and there is no such table",
-            f"Materialise hard_negatives for source '{given.source}', or set hard_negatives to 'none' or 'strategy'",
+            f"Materialise {asset}, or set hard_negatives to 'none' or 'strategy'",
         )
-    handles = [given.pairs, given.hard_negatives] if mined and given.hard_negatives else [given.pairs]
+    handles = [given.pairs, given.hard_negatives] if from_table and given.hard_negatives else [given.pairs]
     with connect_read_only(handles) as connection:
         spill = str(folder).replace("'", "''")
         connection.execute(f"SET temp_directory='{spill}'")
-        query = _sampled(connection, given.pairs.table, "train", quota, config.seed)
-        if mined and given.hard_negatives:
-            query = f"""
-                SELECT p.* EXCLUDE (negative, negative_conversation_id), n.negative, n.negative_conversation_id
-                FROM ({query}) p LEFT JOIN (
-                    SELECT pair_id, arg_min(negative, rank) AS negative,
-                           arg_min(negative_conversation_id, rank) AS negative_conversation_id
-                    FROM "{given.hard_negatives.table}"
-                    WHERE kind = '{config.hard_negatives}' AND strategy = '{given.strategy}' GROUP BY pair_id
-                ) n USING (pair_id)"""
-        columns = "anchor, positive, conversation_id AS conversation"
-        if with_negative:
-            columns = "anchor, positive, negative, conversation_id AS conversation, "
-            columns += "coalesce(negative_conversation_id, pair_id) AS negative_conversation"
-        where = "" if config.hard_negatives == "none" else f"WHERE negative IS {'NOT ' if with_negative else ''}NULL"
-        yield from connection.sql(f"SELECT {columns} FROM ({query}) {where}").to_arrow_reader(BATCH_ROWS)
+        query = sampled_rows(connection, given.pairs.table, "train", quota, config.seed)
+        query = f"SELECT *, [negative] AS texts, [negative_conversation_id] AS places FROM ({query})"
+        if from_table and given.hard_negatives:
+            query = _with_negatives(query, given, config)
+        columns = ["anchor", "positive", "conversation_id AS conversation"]
+        turns = [f"[1 + {number} % found]" for number in range(width)]
+        columns += [f"texts{turn} AS negative_{number}" for number, turn in enumerate(turns, 1)]
+        columns += [
+            f"coalesce(places{turn}, pair_id) AS negative_conversation_{number}" for number, turn in enumerate(turns, 1)
+        ]
+        where = "" if config.hard_negatives == "none" else f"WHERE found {'>' if width else '='} 0"
+        query = f"SELECT *, list_count(texts) AS found FROM ({query})"
+        yield from connection.sql(f"SELECT {', '.join(columns)} FROM ({query}) {where}").to_arrow_reader(BATCH_ROWS)
 
 
-def _sampled(connection: duckdb.DuckDBPyConnection, table: str, split: str, count: int, chosen_seed: int) -> str:
+def _with_negatives(pairs: str, given: PairInput, config: StageConfig) -> str:
+    """SQL that sets ``texts`` and ``places`` to a pair's nearest negatives of the configured kind, by rank, then nulls.
+
+    One join for each rank: DuckDB lets a join's texts go to disk, but holds those of an aggregate in memory.
+    """
+    assert given.hard_negatives is not None
+    ranks = range(1, negatives_a_pair(config) + 1)
+    wanted = f"kind = '{config.hard_negatives}' AND strategy = '{given.strategy}' AND source = '{given.source}'"
+    joins = " ".join(
+        f"LEFT JOIN (SELECT pair_id, negative AS text, negative_conversation_id AS place "
+        f'FROM "{given.hard_negatives.table}" WHERE {wanted} AND rank = {rank}) n{rank} USING (pair_id)'
+        for rank in ranks
+    )
+    texts, places = (f"[{', '.join(f'n{rank}.{name}' for rank in ranks)}]" for name in ("text", "place"))
+    return f"SELECT p.* EXCLUDE (texts, places), {texts} AS texts, {places} AS places FROM ({pairs}) p {joins}"
+
+
+def sampled_rows(connection: duckdb.DuckDBPyConnection, table: str, split: str, count: int, chosen_seed: int) -> str:
     """SQL for a uniform sample of a split: the ``count`` rows whose hash of (pair id, seed) is smallest.
 
     Only the hashes are ordered; the texts stream by in file order. md5 and not DuckDB's ``hash``, which may change between
@@ -242,10 +295,10 @@ def _write_arrow(path: Path, batches: Iterator[pa.RecordBatch]) -> int:
     return rows
 
 
-def _open(path: Path, with_negative: bool) -> Dataset:
+def _open(path: Path, width: int) -> Dataset:
     from datasets import Dataset
 
-    columns = ["anchor", "positive", "negative"] if with_negative else ["anchor", "positive"]
+    columns = ["anchor", "positive", *(f"negative_{number}" for number in range(1, width + 1))]
     return Dataset.from_file(str(path)).with_format(columns=columns)
 
 

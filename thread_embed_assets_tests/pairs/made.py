@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from thread_embed_assets.chat.read import StoredConversation
+from thread_embed_assets.language_models.summaries import SUMMARIES
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES, PAIRS
 from thread_embed_assets.storage.tables import TableHandle, open_table, write_tables
 from thread_embed_assets_tests.chat.planted import NOON, Stored, sentences
@@ -103,6 +104,21 @@ def write_negatives(path: Path, rows: Iterable[dict[str, Any]]) -> TableHandle:
     with write_tables(path, {"hard_negatives": HARD_NEGATIVES}) as writer:
         writer.add_all("hard_negatives", (tuple(row[name] for name in HARD_NEGATIVES.names) for row in rows))
     return open_table(path, "hard_negatives")
+
+
+def lines_about(name: str) -> tuple[str, ...]:
+    """Summary, title and questions about a conversation of that id."""
+    return f"what {name} is about", f"title of {name}", f"who asked in {name}", f"what came of {name}"
+
+
+def write_summaries(path: Path, planted: Iterable[Stored]) -> TableHandle:
+    """Lines about all that is planted but test conversations."""
+    with write_tables(path, {"summaries": SUMMARIES}) as writer:
+        for p in planted:
+            if p.split != "test":
+                summary, title, *questions = lines_about(p.id)
+                writer.add("summaries", (p.id, "made", p.split, "extractive", "p", summary, title, questions, 0, 0))
+    return open_table(path, "summaries")
 
 
 def rows(handle: TableHandle, order_by: str = "") -> Sequence[dict[str, Any]]:

@@ -24,7 +24,7 @@ from thread_embed_assets.storage.parallel import WORKERS_VARIABLE
 from thread_embed_assets.storage.tables import TableHandle
 from thread_embed_assets_tests.chat.planted import NOON, Stored, sentences, store
 
-from .made import PEOPLE, SIZES, rows, talks, threads
+from .made import PEOPLE, SIZES, lines_about, rows, talks, threads, write_summaries
 
 ALL = list(Strategy)
 HOUR = 3600.0
@@ -35,8 +35,14 @@ def build(
 ) -> tuple[TableHandle, Normalised]:
     folder.mkdir(parents=True, exist_ok=True)
     stored = store(folder / "c.duckdb", planted)
-    path = folder / f"{strategy}.duckdb"
-    return build_pairs(strategy, "made", stored.conversations, stored.messages, PairOptions(**options), path), stored
+    tables, path = (stored.conversations, stored.messages), folder / f"{strategy}.duckdb"
+    lines = lines_for(strategy, folder, planted)
+    return build_pairs(strategy, "made", *tables, PairOptions(**options), path, summaries=lines), stored
+
+
+def lines_for(strategy: Strategy, folder: Path, planted: Sequence[Stored]) -> TableHandle | None:
+    """What strategy D needs besides; the others must not care."""
+    return write_summaries(folder / "s.duckdb", planted) if strategy is Strategy.SUMMARY else None
 
 
 @pytest.mark.parametrize("strategy", ALL)
@@ -66,9 +72,12 @@ def test_a_row_says_where_it_comes_from(tmp_path: Path, strategy: Strategy) -> N
         assert (row["strategy"], row["source"], row["platform"], row["truth"]) == (strategy, "made", "slack", "explicit")
         assert (row["channel"], row["split"], row["text_format"]) == (p.channel, p.split, "plain")
         anchor, positive = ([int(name.split("-")[1]) for name in row[key]] for key in ("anchor_ids", "positive_ids"))
-        assert row["anchor"] == "\n".join(p.texts[n] for n in anchor)
+        if strategy is Strategy.SUMMARY:
+            assert row["anchor"] in lines_about(p.id) and row["anchor_ids"] == [] and row["gap_seconds"] is None
+        else:
+            assert row["anchor"] == "\n".join(p.texts[n] for n in anchor)
+            assert row["gap_seconds"] == 60.0 * (positive[0] - anchor[-1])
         assert row["positive"] == "\n".join(p.texts[n] for n in positive)
-        assert row["gap_seconds"] == 60.0 * (positive[0] - anchor[-1])
         assert 0 <= row["conversation_label"] < 2**63
         labels[p.id] = row["conversation_label"]
     assert len(set(labels.values())) == len(labels) == 12
@@ -303,11 +312,11 @@ def test_what_other_sources_hold_out_is_held_out_here(tmp_path: Path, strategy: 
     own[7] = replace(own[7], texts=other[-4].texts)
     stored = store(tmp_path / "c.duckdb", own)
     tables = stored.conversations, stored.messages
-    pairs = build_pairs(
-        strategy, "made", *tables, PairOptions(), tmp_path / "p.duckdb", held_out={"train": test | dev, "dev": test}
-    )
+    held_out, lines = {"train": test | dev, "dev": test}, lines_for(strategy, tmp_path, own)
+    path = tmp_path / "p.duckdb"
+    pairs = build_pairs(strategy, "made", *tables, PairOptions(), path, held_out=held_out, summaries=lines)
     assert {row["conversation_id"] for row in rows(pairs)} == {"c002", "c003", "c004", "c005", "c007"}
-    alone = build_pairs(strategy, "made", *tables, PairOptions(), tmp_path / "p.duckdb")
+    alone = build_pairs(strategy, "made", *tables, PairOptions(), path, summaries=lines)
     assert len({row["conversation_id"] for row in rows(alone)}) == 8
 
 
@@ -330,7 +339,10 @@ def test_conversations_that_are_passed_over_would_make_no_pair(talk: StoredConve
             assert list(make(talk, sizes, Random(seed))) == []
 
 
-@pytest.mark.parametrize(("strategy", "fewest"), [(Strategy.THREAD, 4), (Strategy.RESPONSE, 2), (Strategy.TEMPORAL, 6)])
+@pytest.mark.parametrize(
+    ("strategy", "fewest"),
+    [(Strategy.THREAD, 4), (Strategy.RESPONSE, 2), (Strategy.TEMPORAL, 6), (Strategy.SUMMARY, 2)],
+)
 def test_the_shortest_conversation_that_can_make_a_pair_does(tmp_path: Path, strategy: Strategy, fewest: int) -> None:
     planted = [replace(p, id=f"{p.id}-{count}") for count in (fewest - 1, fewest) for p in threads(3, messages=count)]
     pairs, _ = build(tmp_path, planted, strategy)

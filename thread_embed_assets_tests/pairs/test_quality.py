@@ -126,6 +126,11 @@ def test_a_duplicate_id_is_caught(tmp_path: Path) -> None:
         (Strategy.TEMPORAL, 3, 8, True),
         (Strategy.TEMPORAL, 1, 3, False),
         (Strategy.TEMPORAL, 3, 9, False),
+        (Strategy.SUMMARY, 0, 2, True),
+        (Strategy.SUMMARY, 0, 24, True),
+        (Strategy.SUMMARY, 0, 25, False),
+        (Strategy.SUMMARY, 0, 1, False),
+        (Strategy.SUMMARY, 1, 3, False),
         ("invented", 3, 3, False),
     ],
 )

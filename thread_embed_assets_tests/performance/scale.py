@@ -204,6 +204,7 @@ def run_step(step: str, name: str, folder: Path, messages: int) -> dict[str, int
     from thread_embed_assets.chat.normalise import open_normalised
     from thread_embed_assets.pairs.build import PairOptions, build_pairs
     from thread_embed_assets.pairs.schema import Strategy
+    from thread_embed_assets.pairs.volume import most_pairs
     from thread_embed_assets.sources import conversations
     from thread_embed_assets.sources.catalog import load_catalog
     from thread_embed_assets.storage.layout import Layout
@@ -225,7 +226,8 @@ def run_step(step: str, name: str, folder: Path, messages: int) -> dict[str, int
         return {"messages": built.counts["parsed_messages"], "rows": built.messages.rows, **built.counts}
     stored = open_normalised(layout.conversations(name))
     path = layout.pairs(step, name)
-    pairs = build_pairs(Strategy(step), name, stored.conversations, stored.messages, PairOptions(), path)
+    options = PairOptions(most_pairs=most_pairs(step, source.most_pairs))
+    pairs = build_pairs(Strategy(step), name, stored.conversations, stored.messages, options, path)
     return {"messages": stored.messages.rows, "rows": pairs.rows, **pairs.counts}
 
 

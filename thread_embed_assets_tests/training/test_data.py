@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.pairs.schema import HARD_NEGATIVES
+from thread_embed_assets.storage.tables import TableHandle, open_table, write_tables
 from thread_embed_assets.training.config import StageConfig
 from thread_embed_assets.training.data import PairInput, read_dev_sets, share, write_training_data
 from thread_embed_assets_tests.training.tiny import write_hard_negatives, write_pairs
@@ -75,7 +78,7 @@ def test_only_train_rows_train_and_only_dev_rows_measure(inputs: list[PairInput]
 def test_the_strategys_own_negatives_make_a_data_set_of_their_own(inputs: list[PairInput], tmp_path: Path) -> None:
     data = write_training_data(StageConfig(hard_negatives="strategy"), inputs, "all", tmp_path)
     assert set(data.datasets) == {"thread-alpha", "temporal-alpha", "temporal-alpha-hard"}
-    assert set(data.datasets["temporal-alpha-hard"][0]) == {"anchor", "positive", "negative"}
+    assert set(data.datasets["temporal-alpha-hard"][0]) == {"anchor", "positive", "negative_1"}
     assert set(data.datasets["temporal-alpha"][0]) == {"anchor", "positive"}
     assert len(data.datasets["temporal-alpha"]) + len(data.datasets["temporal-alpha-hard"]) == 40
 
@@ -85,11 +88,58 @@ def test_the_nearest_mined_negative_is_taken_and_pairs_without_one_stay(inputs: 
     thread = PairInput("thread", "alpha", inputs[0].pairs, write_hard_negatives(tmp_path, inputs[0].pairs, ids))
     data = write_training_data(StageConfig(hard_negatives="bm25"), [thread], "all", tmp_path)
     hard = data.datasets["thread-alpha-hard"].with_format(None)
-    assert sorted(hard["negative"]) == [f"negative 1 of {pair_id}" for pair_id in ids]
-    assert sorted(hard["negative_conversation"]) == [f"elsewhere:{pair_id}" for pair_id in ids]
+    assert sorted(hard["negative_1"]) == [f"negative 1 of {pair_id}" for pair_id in ids]
+    assert sorted(hard["negative_conversation_1"]) == [f"elsewhere:{pair_id}" for pair_id in ids]
     assert len(data.datasets["thread-alpha"]) == 30
     with pytest.raises(InputError, match="no such table"):
         write_training_data(StageConfig(hard_negatives="bm25"), [inputs[0]], "all", tmp_path)
+    with pytest.raises(InputError, match=r"'mined' negatives.*Materialise mined_negatives for this mix"):
+        write_training_data(StageConfig(hard_negatives="mined"), [inputs[0]], "all", tmp_path)
+
+
+def _negatives(folder: Path, wanted: list[tuple[str, str, str, str, int]]) -> TableHandle:
+    """Rows of (kind, strategy, source, pair id, how many); a text tells all of these and its rank."""
+    path = folder / "wanted.duckdb"
+    with write_tables(path, {"hard_negatives": HARD_NEGATIVES}) as writer:
+        for kind, strategy, source, pair_id, count in wanted:
+            for rank in range(count, 0, -1):
+                told = f"{kind} {strategy} {source} {pair_id} {rank}"
+                row = (pair_id, strategy, source, "train:0", kind, rank, 0.5, told, f"of {told}")
+                writer.add("hard_negatives", row)
+    return open_table(path, "hard_negatives")
+
+
+def test_a_pair_has_as_many_negatives_as_asked_for_and_repeats_those_it_has(inputs: list[PairInput], tmp_path: Path) -> None:
+    ids = [f"thread-{n:05d}" for n in range(5)]
+    counts = [1, 2, 3, 5, 0]
+    table = _negatives(tmp_path, [("mined", "thread", "alpha", *row) for row in zip(ids, counts, strict=True)])
+    config = StageConfig(hard_negatives="mined", negatives=3)
+    data = write_training_data(config, [replace(inputs[0], hard_negatives=table)], "all", tmp_path)
+    visible = data.datasets["thread-alpha-hard"]
+    assert visible.column_names and set(visible[0]) == {"anchor", "positive", "negative_1", "negative_2", "negative_3"}
+    rows = list(visible.with_format(None))
+    ranks = sorted([[int(row[f"negative_{n}"].split()[-1]) for n in (1, 2, 3)] for row in rows])
+    assert ranks == [[1, 1, 1], [1, 2, 1], [1, 2, 3], [1, 2, 3]]
+    for row in rows:
+        assert [row[f"negative_conversation_{n}"] for n in (1, 2, 3)] == [f"of {row[f'negative_{n}']}" for n in (1, 2, 3)]
+    assert len(data.datasets["thread-alpha"]) == 60 - 4
+    everything = [*data.datasets["thread-alpha"]["anchor"], *visible["anchor"]]
+    assert len(everything) == len(set(everything)) == 60
+
+
+def test_negatives_of_other_kinds_strategies_and_sources_are_not_taken(inputs: list[PairInput], tmp_path: Path) -> None:
+    first, second = (f"thread-{n:05d}" for n in range(2))
+    wrong = [("bm25", "thread", "alpha"), ("mined", "temporal", "alpha"), ("mined", "thread", "beta")]
+    wanted = [(*kind, first, 2) for kind in wrong] + [("mined", "thread", "alpha", second, 1)]
+    given = replace(inputs[0], hard_negatives=_negatives(tmp_path, wanted))
+    data = write_training_data(StageConfig(hard_negatives="mined", negatives=2), [given], "all", tmp_path)
+    texts = data.datasets["thread-alpha-hard"]["negative_1"]
+    assert list(texts) == [f"mined thread alpha {second} 1"]
+
+
+def test_a_strategys_own_negative_stays_one_however_many_are_asked_for(inputs: list[PairInput], tmp_path: Path) -> None:
+    data = write_training_data(StageConfig(hard_negatives="strategy", negatives=4), inputs, "all", tmp_path)
+    assert set(data.datasets["temporal-alpha-hard"][0]) == {"anchor", "positive", "negative_1"}
 
 
 def test_an_empty_mix_is_an_error_that_names_it(tmp_path: Path) -> None:
