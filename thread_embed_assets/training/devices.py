@@ -1,15 +1,18 @@
-"""Which device trains, and in which precision."""
+"""Which device trains, in which precision, and with how many processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from thread_embed_assets.errors import InputError
 
 Wanted = Literal["auto", "cuda", "mps", "cpu"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,48 @@ class DeviceChoice:
     device: Literal["cuda", "mps", "cpu"]
     precision: Literal["bf16", "fp32"]
     name: str
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that train together, one a GPU; this one is number ``rank`` of ``world``, and number 0 leads."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def of_this_process(cls) -> Ranks:
+        """What a launcher (torchrun, accelerate) has set in the environment; alone without one."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def from_leader(self, work: Callable[[], _T]) -> _T:
+        """Let the leader do the work alone; all wait for it and get its result, which must be picklable."""
+        if self.world == 1:
+            return work()
+        from accelerate.utils import broadcast_object_list
+
+        result = [work() if self.leads else None]
+        broadcast_object_list(result)
+        return result[0]  # type: ignore[return-value]
+
+    def any_of(self, mine: bool) -> bool:
+        """Whether it is true in one of the processes; all must ask."""
+        if self.world == 1:
+            return mine
+        from accelerate.utils import gather_object
+
+        return any(gather_object([mine]))
+
+    def meet(self, device: str) -> None:
+        """Connect the processes; call it once before anything else of them all."""
+        if self.world > 1:
+            from accelerate import PartialState
+
+            PartialState(cpu=device == "cpu")
 
 
 def pick_device(wanted: Wanted = "auto") -> DeviceChoice:
@@ -54,6 +99,22 @@ def pick_device(wanted: Wanted = "auto") -> DeviceChoice:
     if wanted == "cpu":
         return DeviceChoice("cpu", "bf16" if _cpu_has_bf16() else "fp32", f"CPU, {torch.get_num_threads()} threads")
     raise _absent(wanted, "there is no such device")
+
+
+def holds_activations(device: DeviceChoice, tokens: int, layers: int, size: int) -> bool:
+    """Whether half of the device's memory holds what a backward pass through so many tokens needs.
+
+    34 bytes a token, layer and dimension in 16 bits (Korthikanti et al., arXiv 2205.05198, eq. 1, attention's scores left
+    out: scaled_dot_product_attention computes them again), twice as many in 32.
+    """
+    if device.device == "cuda":
+        import torch
+
+        memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    width = 1 if device.device == "cuda" and device.precision == "bf16" else 2
+    return 34 * width * tokens * layers * size <= memory / 2
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.atomic import write_text
@@ -44,7 +44,13 @@ class JobInput(BaseModel):
 
 
 class Job(BaseModel):
-    """What :func:`train_stage` needs, by reference; ``root`` is the layout's root folder."""
+    """What :func:`train_stage` needs, by reference.
+
+    Attributes:
+        root: the layout's root folder.
+        device: where to train.
+        processes: how many train together, each on its GPU; None is one for every visible GPU.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,6 +59,7 @@ class Job(BaseModel):
     mix: str
     root: Path
     device: Wanted = "auto"
+    processes: PositiveInt | None = None
 
     @classmethod
     def of(cls, config: StageConfig, inputs: Sequence[PairInput], layout: Layout, mix: str, device: Wanted) -> Job:
@@ -85,6 +92,16 @@ class Job(BaseModel):
 
     def save(self, path: Path) -> None:
         write_text(path, self.model_dump_json(indent=1) + "\n")
+
+    def process_count(self) -> int:
+        """How many processes train together on this machine."""
+        if self.processes is not None:
+            return self.processes
+        if self.device not in ("auto", "cuda"):
+            return 1
+        import torch
+
+        return max(1, torch.cuda.device_count())
 
     def run(self, report: Callable[[Progress], None] | None = None, stop: Event | None = None) -> Checkpoint:
         """Open the tables, pick the device and train; raises as :func:`train_stage` does."""

@@ -1,10 +1,13 @@
-"""The loss of a training run as a picture."""
+"""The loss of a training run, and its measures on dev, as a picture."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class LossPoint(TypedDict):
@@ -15,14 +18,25 @@ class LossPoint(TypedDict):
     learning_rate: float
 
 
-def loss_curve(history: Sequence[LossPoint], title: str = "Training loss") -> bytes:
-    """A PNG, 800 x 400 pixels, of the loss over the steps, with the learning rate faint behind it."""
+class DevPoint(TypedDict):
+    """MRR@10 on dev after a step, over all and of each (strategy, source)."""
+
+    step: int
+    mrr: float
+    sets: dict[str, float]
+
+
+def loss_curve(history: Sequence[LossPoint], dev: Sequence[DevPoint] = (), title: str = "Training loss") -> bytes:
+    """A PNG, 400 pixels high: the loss over the steps, the learning rate faint behind it, and beside it MRR@10 on dev.
+
+    It is 800 pixels wide, 1,200 with a curve of dev, which has a faint line for each (strategy, source).
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(12 if dev else 8, 4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(1, 2 if dev else 1, 1)
     steps = [point["step"] for point in history]
     rate = axes.twinx()
     rate.plot(steps, [point["learning_rate"] for point in history], color="0.8", linestyle="--", linewidth=1)
@@ -35,6 +49,19 @@ def loss_curve(history: Sequence[LossPoint], title: str = "Training loss") -> by
     axes.grid(alpha=0.3)
     axes.set_zorder(rate.get_zorder() + 1)
     axes.patch.set_visible(False)
+    if dev:
+        _dev_curve(figure.add_subplot(1, 2, 2), dev)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _dev_curve(axes: Axes, dev: Sequence[DevPoint]) -> None:
+    steps = [point["step"] for point in dev]
+    for number, name in enumerate(sorted(dev[0]["sets"])):
+        line = [point["sets"][name] for point in dev]
+        axes.plot(steps, line, linewidth=0.8, color=f"C{number}", alpha=0.7, label=name)
+    axes.plot(steps, [point["mrr"] for point in dev], color="#1f5fa8", linewidth=2, marker=".", label="mean")
+    axes.set(xlabel="step", ylabel="MRR@10", title="On dev")
+    axes.legend(fontsize=7, frameon=False)
+    axes.grid(alpha=0.3)

@@ -8,8 +8,8 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -21,18 +21,20 @@ from thread_embed_assets.storage.fingerprint import of_json, seed
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
 from thread_embed_assets.training.checkpoint import (
+    DEV_HISTORY,
     LOSS_HISTORY,
     MANIFEST,
     MODEL_DETAILS,
     MODEL_FOLDER,
     Checkpoint,
     open_checkpoint,
+    origin_of,
     verify,
 )
 from thread_embed_assets.training.config import StageConfig
 from thread_embed_assets.training.data import PairInput, TrainingData, read_dev_sets, write_training_data
 from thread_embed_assets.training.dev import dev_mrr
-from thread_embed_assets.training.devices import DeviceChoice, cpu_products
+from thread_embed_assets.training.devices import DeviceChoice, Ranks, cpu_products
 from thread_embed_assets.training.resume import newest_whole, only_process
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Raise it when a change of this code changes the weights that the same configuration and data give.
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 _LIBRARIES = ("torch", "sentence-transformers", "transformers")
 _RUN = "run.json"
 _DEV_BEFORE = "dev_before.json"
@@ -66,7 +68,7 @@ def train_stage(
 
     Args:
         config: the stage.
-        inputs: the pair tables of the mix; those of strategies the stage does not name are not read.
+        inputs: the pair tables of the mix; of strategies that the stage does not name only the dev pairs are read.
         layout: the checkpoint goes to ``models/checkpoints/<mix>/<stage>/<fingerprint>``.
         mix: names the set of sources.
         device: where to train; no part of the fingerprint, so a run may move.
@@ -78,49 +80,69 @@ def train_stage(
             loss that is not finite, a full disk. An earlier checkpoint stays as it was.
         TrainingStopped: ``stop`` was set.
     """
-    used = sorted((i for i in inputs if i.strategy in config.strategies), key=lambda i: i.name)
-    for left_out in (i for i in inputs if i.strategy not in config.strategies):
-        logger.info("%s is not read: the stage does not name its strategy", left_out.name)
-    identity = describe(config, used, mix)
+    inputs = sorted(inputs, key=lambda i: i.name)
+    ranks = Ranks.of_this_process()
+    ranks.meet(device.device)
+    identity = describe(config, inputs, mix)
     fingerprint = of_json(identity)
     folder = layout.checkpoints(mix, config.stage) / fingerprint
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with only_process(folder):
-            finished = _finished(folder)
+        with only_process(folder) if ranks.leads else nullcontext():
+            finished = ranks.from_leader(lambda: _finished(folder))
             if finished is not None:
                 return finished
-            _claim(folder, identity)
-            manifest = _train(config, used, folder, mix, device, report or _ignore, stop or Event())
+            if ranks.leads:
+                _claim(folder, identity)
+            manifest = _train(config, inputs, folder, mix, device, ranks, report or _ignore, stop or Event())
             now = datetime.now(UTC).isoformat()
             manifest = {"fingerprint": fingerprint, **identity, **manifest, "created_at": now, "selected_at": now}
-            _write_json(folder / MANIFEST, manifest)
-            for name in ("trainer", "data"):
-                shutil.rmtree(folder / name)
+            if ranks.leads:
+                _write_json(folder / MANIFEST, manifest)
+                for name in ("trainer", "data"):
+                    shutil.rmtree(folder / name)
     logger.info("finished %s", folder)
     return Checkpoint(folder, fingerprint, manifest)
 
 
 def describe(config: StageConfig, inputs: Sequence[PairInput], mix: str) -> dict[str, Any]:
-    """All that decides a checkpoint's weights; its hash is the fingerprint. Neither time nor device is in it."""
-    mined = config.wants_mined_negatives
+    """All that decides a checkpoint's weights; its hash is the fingerprint. Neither time, device nor place is in it."""
+    origin = origin_of(config.base_model)
+    # An earlier stage's checkpoint is named by what it is, not by where its root folder lies.
+    guide = origin_of(config.guide_model).name if config.guide_model else None
+    fields = config.model_dump(mode="json") | {"base_model": origin.name, "guide_model": guide}
     return {
         "mix": mix,
         "stage": config.stage,
-        "config": config.model_dump(mode="json"),
-        "data": [
-            {
-                "strategy": i.strategy,
-                "source": i.source,
-                "pairs": i.pairs.fingerprint,
-                "hard_negatives": i.hard_negatives.fingerprint if i.hard_negatives and mined else None,
-            }
-            for i in inputs
-        ],
-        "base_model": {"id": config.base_model, "fingerprint": model_fingerprint(local_folder(config.base_model))},
+        "config": fields,
+        "data": [_described(i, config) for i in inputs if i.strategy in config.strategies],
+        "dev_data": [{"strategy": i.strategy, "source": i.source, "pairs": i.pairs.fingerprint} for i in inputs]
+        if config.dev_pairs
+        else [],
+        "base_model": {"id": origin.name, "fingerprint": model_fingerprint(local_folder(config.base_model))},
+        "original_base": origin.original_base,
+        "parent": origin.fingerprint,
+        "guide_model": _guide(config),
         "code_version": CODE_VERSION,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
+
+
+def _described(given: PairInput, config: StageConfig) -> dict[str, Any]:
+    table = given.hard_negatives if config.wants_mined_negatives else None
+    return {
+        "strategy": given.strategy,
+        "source": given.source,
+        "pairs": given.pairs.fingerprint,
+        "hard_negatives": table.fingerprint if table else None,
+    }
+
+
+def _guide(config: StageConfig) -> dict[str, str] | None:
+    if config.loss != "gist":
+        return None
+    guide = config.guide_model or config.base_model
+    return {"id": origin_of(guide).name, "fingerprint": model_fingerprint(local_folder(guide))}
 
 
 def _finished(folder: Path) -> Checkpoint | None:
@@ -155,65 +177,127 @@ def _train(
     folder: Path,
     mix: str,
     device: DeviceChoice,
+    ranks: Ranks,
     report: Callable[[Progress], None],
     stop: Event,
 ) -> dict[str, Any]:
-    """Prepare, train, save the model; returns the run's part of the manifest."""
-    resume = newest_whole(folder / "trainer", folder.name)
-    shutil.rmtree(folder / "data", ignore_errors=True)
-    (folder / "data").mkdir()
-    data = write_training_data(config, inputs, mix, folder / "data")
+    """Prepare, train, choose on dev, save the model; returns the run's part of the manifest."""
+    resume = ranks.from_leader(lambda: newest_whole(folder / "trainer", folder.name))
+    data = _training_data(config, inputs, mix, folder / "data", ranks)
 
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from thread_embed_assets.training.trainer import average, build_trainer, embedding_size
+    from thread_embed_assets.training.adapters import choose_trained_weights, merge_adapter
+    from thread_embed_assets.training.early_stop import EarlyStop
+    from thread_embed_assets.training.trainer import build_trainer, embedding_size
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
+    trainer_seed = seed("training", mix, config.stage, config.seed) % 2**31
+    torch.manual_seed(trainer_seed)
     model = SentenceTransformer(str(local_folder(config.base_model)), device=device.device, local_files_only=True)
     own_length = model.max_seq_length
     model.max_seq_length = min(config.max_tokens, own_length or config.max_tokens)
-    base = {name: value.clone() for name, value in model.state_dict().items()} if config.base_weight else {}
     dev_sets = read_dev_sets(config, inputs)
-    before = _dev_before(folder / _DEV_BEFORE, lambda: dev_mrr(model, dev_sets))
-    trainer = build_trainer(
-        model,
-        data.datasets,
-        config,
-        folder / "trainer",
-        fingerprint=folder.name,
-        trainer_seed=seed("training", mix, config.stage, config.seed) % 2**31,
-        device=device,
-        resume=resume,
-        report=report,
-        stop=stop,
-    )
+
+    def measure() -> dict[str, Any]:
+        return ranks.from_leader(lambda: dev_mrr(model, dev_sets))
+
     with cpu_products(device.precision if device.device == "cpu" else "fp32"):
+        before = _dev_before(folder / _DEV_BEFORE, measure) if ranks.world == 1 else measure()
+        choose_trained_weights(model, config)
+        early_stop = EarlyStop(measure, config.eval_every, config.patience)
+        early_stop.start(before, model)
+        trainer = build_trainer(
+            model,
+            data.datasets,
+            config,
+            folder / "trainer",
+            fingerprint=folder.name,
+            trainer_seed=trainer_seed,
+            device=device,
+            resume=resume,
+            early_stop=early_stop,
+            report=report,
+            stop=stop,
+            ranks=ranks,
+        )
         _run(trainer, resume.folder if resume else None, mix, stop)
-    if config.base_weight:
-        average(model, base, config.base_weight)
-    after = dev_mrr(model, dev_sets)
+        early_stop.finish(trainer.state.global_step, model)
+        merge_adapter(model)
+        shares = _average_on_dev(model, config, measure)
     if own_length:
         model.max_seq_length = own_length
-    _save_model(model, config, data, folder, mix)
     history = trainer.loss_history()
-    _write_json(folder / LOSS_HISTORY, history)
+    if ranks.leads:
+        _save_model(model, config, data, folder, mix, shares.chosen)
+        _write_json(folder / LOSS_HISTORY, history)
+        _write_json(folder / DEV_HISTORY, early_stop.points)
     return {
         "inputs": [count.as_dict() for count in data.counts],
         "device": asdict(device),
+        "processes": ranks.world,
         "threads": torch.get_num_threads(),
         "seconds": round(trainer.seconds, 1),
         "tokens": trainer.tokens,
         "steps": trainer.state.global_step,
+        "planned_steps": trainer.state.max_steps,
         "resumed_from_step": resume.step if resume else None,
         "loss_first": history[0]["loss"],
         "loss_last": history[-1]["loss"],
-        "dev": {"base": before, "model": after},
+        "dev": {"base": before, "model": shares.measured.get(shares.chosen, {}), "best_step": early_stop.best_step},
+        "base_weight": shares.chosen,
+        "base_weights_on_dev": {str(share): found.get("mrr@10") for share, found in shares.measured.items()},
         "dimension": embedding_size(model),
         "matryoshka_dims": config.dims(embedding_size(model)),
         "text_format": config.text_format,
     }
+
+
+def _training_data(config: StageConfig, inputs: Sequence[PairInput], mix: str, folder: Path, ranks: Ranks) -> TrainingData:
+    """Written anew by the leader; the other processes open its files."""
+    used = [i for i in inputs if i.strategy in config.strategies]
+
+    def write() -> TrainingData:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return write_training_data(config, used, mix, folder)
+
+    return ranks.from_leader(write)
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Dev measures by the base's share of the weights, and which share won."""
+
+    measured: dict[float, dict[str, Any]]
+    chosen: float
+
+
+def _average_on_dev(model: SentenceTransformer, config: StageConfig, measure: Callable[[], dict[str, Any]]) -> _Shares:
+    """Try every share of the original base in the average, and leave the best on dev in the model."""
+    from sentence_transformers import SentenceTransformer
+
+    from thread_embed_assets.training.trainer import average
+
+    measured = {0.0: measure()}
+    candidates = [share for share in config.base_weights if share]
+    if not candidates:
+        return _Shares(measured, 0.0)
+    if not measured[0.0]:
+        logger.warning("there are no dev pairs to choose a share of the base on: the trained weights are kept as they are")
+        return _Shares(measured, 0.0)
+    folder = local_folder(origin_of(config.base_model).original_base)
+    base = SentenceTransformer(str(folder), device="cpu", local_files_only=True).state_dict()
+    tuned = {name: value.clone() for name, value in model.state_dict().items()}
+    for share in candidates:
+        model.load_state_dict(average(tuned, base, share))
+        measured[share] = measure()
+    chosen = max(measured, key=lambda share: (measured[share]["mrr@10"], -share))
+    model.load_state_dict(average(tuned, base, chosen) if chosen else tuned)
+    logger.info("MRR@10 on dev by share of the base: %s", {share: found["mrr@10"] for share, found in measured.items()})
+    return _Shares(measured, chosen)
 
 
 def _run(trainer: StageTrainer, resume_from: Path | None, mix: str, stop: Event) -> None:
@@ -228,10 +312,13 @@ def _run(trainer: StageTrainer, resume_from: Path | None, mix: str, stop: Event)
         raise TrainingStopped("training was stopped before its first step")
     if resume_from is not None:
         logger.info("going on from %s", resume_from)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    if stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
+    if not trainer.early_stop.exhausted:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    if trainer.early_stop.exhausted:
+        logger.info("stopped at step %d: no gain on dev", trainer.state.global_step)
+    elif trainer.state.global_step < trainer.state.max_steps:
         raise TrainingStopped(f"training was stopped and saved at step {trainer.state.global_step}")
-    trainer.check_weights()
+    trainer.check_finite()
 
 
 def _dev_before(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -242,11 +329,16 @@ def _dev_before(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, 
     return found
 
 
-def _save_model(model: SentenceTransformer, config: StageConfig, data: TrainingData, folder: Path, mix: str) -> None:
+def _save_model(
+    model: SentenceTransformer, config: StageConfig, data: TrainingData, folder: Path, mix: str, share: float
+) -> None:
+    origin = origin_of(config.base_model)
     details = {
         "text_format": config.text_format,
-        "base_model": config.base_model,
-        "base_weight": config.base_weight,
+        "base_model": origin.name,
+        "original_base": origin.original_base,
+        "parent": origin.fingerprint,
+        "base_weight": share,
         "stage": config.stage,
         "mix": mix,
         "fingerprint": folder.name,

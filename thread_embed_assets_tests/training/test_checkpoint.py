@@ -8,11 +8,19 @@ from sentence_transformers import SentenceTransformer
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.layout import Layout
-from thread_embed_assets.training.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint, verify
+from thread_embed_assets.training.checkpoint import (
+    Checkpoint,
+    Origin,
+    final_checkpoint,
+    latest_checkpoint,
+    open_checkpoint,
+    origin_of,
+    verify,
+)
 
 
-def _manifest(layout: Layout, name: str, selected_at: str) -> Path:
-    folder = layout.checkpoints("all", "stage1") / name
+def _manifest(layout: Layout, name: str, selected_at: str, stage: str = "stage1") -> Path:
+    folder = layout.checkpoints("all", stage) / name
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"fingerprint": name, "selected_at": selected_at}))
     return folder
@@ -29,6 +37,26 @@ def test_the_latest_is_the_one_materialised_last_and_unfinished_ones_do_not_coun
     latest = latest_checkpoint(layout, "all", "stage1")
     assert latest is not None and latest.fingerprint == "a"
     assert latest_checkpoint(layout, "all", "stage2") is None
+
+
+def test_the_final_one_is_the_newest_of_the_latest_stage_that_has_one(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    assert final_checkpoint(layout, "all") is None
+    for name, stage, selected_at in (("a", "stage1", "11"), ("b", "stage3", "09"), ("c", "stage3", "10")):
+        _manifest(layout, name, f"2025-03-01T{selected_at}:00:00+00:00", stage)
+        (layout.checkpoints("all", "stage2") / "unfinished").mkdir(parents=True, exist_ok=True)
+        final = final_checkpoint(layout, "all")
+        assert final is not None and final.fingerprint == name
+    assert final_checkpoint(layout, "without_irc") is None
+
+
+def test_a_model_tells_the_base_it_comes_from(tmp_path: Path) -> None:
+    assert origin_of("some/model") == Origin("some/model", "some/model")
+    details = {"mix": "all", "stage": "stage2", "fingerprint": "f2", "original_base": "some/model"}
+    (tmp_path / "thread_embed.json").write_text(json.dumps(details))
+    assert origin_of(str(tmp_path)) == Origin("all/stage2/f2", "some/model", "f2")
+    (tmp_path / "thread_embed.json").write_text(json.dumps({"text_format": "plain"}))
+    assert origin_of(str(tmp_path)) == Origin(str(tmp_path), str(tmp_path)), "a folder that no stage wrote"
 
 
 def test_a_damaged_or_foreign_manifest_is_an_error(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.training.config import PROFILES, StageConfig, stage_config, validate_config
+from thread_embed_assets.pairs.schema import Strategy
+from thread_embed_assets.training.config import MINILM, PROFILES, STAGES, StageConfig, stage_config, validate_config
 
 
 def test_default_dimensions_follow_the_size_of_the_model() -> None:
@@ -23,15 +24,43 @@ def test_dimensions_above_the_size_of_the_model_are_rejected() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_profile_is_valid_and_can_be_overridden(profile: str) -> None:
-    assert stage_config(profile).base_weight == 0.5
-    assert stage_config(profile, max_pairs=7, stage="stage2").max_pairs == 7
+def test_every_stage_of_every_profile_is_valid_and_can_be_overridden(profile: str) -> None:
+    assert tuple(PROFILES[profile]) == STAGES
+    for stage in STAGES:
+        config = stage_config(profile, stage)
+        assert config.stage == stage and config.dev_pairs and config.eval_every
+        assert stage_config(profile, stage, max_pairs=7, stage="arm").model_dump(include={"max_pairs", "stage"}) == {
+            "max_pairs": 7,
+            "stage": "arm",
+        }
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_stages_learn_from_what_they_are_for_and_ever_more_carefully(profile: str) -> None:
+    first, second, third = (stage_config(profile, stage) for stage in STAGES)
+    assert set(first.strategies) == {Strategy.THREAD, Strategy.TEMPORAL}
+    assert set(second.strategies) == {Strategy.RESPONSE, Strategy.SUMMARY} and second.loss == "gist"
+    assert set(third.strategies) == set(Strategy) and third.hard_negatives == "mined"
+    assert first.learning_rate > second.learning_rate > third.learning_rate
 
 
 def test_quick_fits_two_cores() -> None:
-    quick = stage_config("quick")
-    assert quick.max_pairs is not None and quick.max_pairs <= 9_000
-    assert (quick.max_tokens, quick.epochs, quick.batch_size, quick.learning_rate) == (96, 1, 64, 8e-5)
+    stages = [stage_config("quick", stage) for stage in STAGES]
+    assert sum(quick.max_pairs or 10**9 for quick in stages) <= 9_000
+    for quick in stages:
+        assert (quick.max_tokens, quick.epochs, quick.batch_size) == (96, 1, 64)
+
+
+def test_the_share_of_the_trained_weights_alone_is_always_a_candidate() -> None:
+    assert StageConfig(base_weights=()).base_weights == (0.0,)
+    assert StageConfig(base_weights=(0.5, 0.25, 0.5)).base_weights == (0.0, 0.25, 0.5)
+
+
+def test_base_models_go_by_names() -> None:
+    assert StageConfig(base_model="minilm").base_model == MINILM
+    assert StageConfig(base_model="bge-base").base_model == "BAAI/bge-base-en-v1.5"
+    assert StageConfig(guide_model="mpnet").guide_model == "sentence-transformers/all-mpnet-base-v2"
+    assert StageConfig(base_model="some/model").base_model == "some/model"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +72,9 @@ def test_quick_fits_two_cores() -> None:
         ({"strategies": {"thread": 0}}, "strategies.thread"),
         ({"strategies": {"gossip": 1}}, "strategies.gossip"),
         ({"strategies": {}}, "strategies"),
-        ({"base_weight": 1.0}, "base_weight"),
+        ({"base_weights": [0.5, 1.0]}, "base_weights"),
+        ({"loss": "triplet"}, "loss"),
+        ({"patience": 0}, "patience"),
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, object], named: str) -> None:
@@ -53,7 +84,9 @@ def test_a_wrong_field_is_named(fields: dict[str, object], named: str) -> None:
 
 def test_unknown_profile_names_the_known_ones() -> None:
     with pytest.raises(InputError, match="quick, standard, full"):
-        stage_config("enormous")
+        stage_config("enormous", "stage1")
+    with pytest.raises(InputError, match=r"stage 'stage4'.*stage1, stage2, stage3"):
+        stage_config("quick", "stage4")
 
 
 def test_a_configuration_cannot_be_changed() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.training.devices import cpu_products, pick_device
+from thread_embed_assets.training.devices import DeviceChoice, cpu_products, holds_activations, pick_device
 
 
 @pytest.fixture
@@ -25,6 +28,16 @@ def test_a_bare_machine_trains_on_the_cpu_in_fp32(machine: pytest.MonkeyPatch) -
 def test_a_cpu_with_bf16_instructions_uses_them(machine: pytest.MonkeyPatch, instructions: str) -> None:
     machine.setattr(torch.cpu, instructions, lambda: True)
     assert (pick_device("cpu").device, pick_device("cpu").precision) == ("cpu", "bf16")
+
+
+def test_memory_decides_how_many_activations_it_holds(machine: pytest.MonkeyPatch) -> None:
+    """34 bytes a token, layer and dimension on a GPU in bf16, 68 in fp32; half of the memory may be taken."""
+    gpu, cpu = DeviceChoice("cuda", "bf16", "Test GPU"), DeviceChoice("cpu", "fp32", "test")
+    machine.setattr(torch.cuda, "current_device", lambda: 0)
+    machine.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=2 * 34 * 1000 * 6 * 384))
+    assert holds_activations(gpu, 1000, 6, 384) and not holds_activations(gpu, 1001, 6, 384)
+    machine.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2 * 68 * 1000 * 6, "SC_PAGE_SIZE": 384}.__getitem__)
+    assert holds_activations(cpu, 1000, 6, 384) and not holds_activations(cpu, 1001, 6, 384)
 
 
 def test_the_products_of_a_cpu_are_set_and_put_back() -> None:

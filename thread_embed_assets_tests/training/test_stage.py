@@ -20,7 +20,14 @@ from thread_embed_assets.pairs.schema import Strategy
 from thread_embed_assets.storage.fingerprint import of_json
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table
-from thread_embed_assets.training.checkpoint import Checkpoint, latest_checkpoint, verify
+from thread_embed_assets.training.checkpoint import (
+    Checkpoint,
+    final_checkpoint,
+    latest_checkpoint,
+    open_checkpoint,
+    origin_of,
+    verify,
+)
 from thread_embed_assets.training.config import StageConfig
 from thread_embed_assets.training.data import PairInput
 from thread_embed_assets.training.devices import DeviceChoice
@@ -85,7 +92,7 @@ def test_training_learns_and_leaves_only_the_finished_things(whole: Checkpoint) 
     losses = [point["loss"] for point in history]
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.3
     left = {path.name for path in whole.folder.iterdir()} - {".lock"}
-    assert left == {"model", "manifest.json", "loss_history.json", "run.json", "dev_before.json"}
+    assert left == {"model", "manifest.json", "loss_history.json", "dev_history.json", "run.json", "dev_before.json"}
     assert not (whole.model / "README.md").exists(), "a model card by the library quotes training texts"
 
 
@@ -228,12 +235,16 @@ def test_hard_negatives_count_only_where_they_are_read(config: StageConfig, inpu
     assert fingerprint(bm25, ["thread-00001"]) != fingerprint(bm25, [])
 
 
-def test_a_strategy_the_stage_does_not_name_is_not_read(
+def test_of_a_strategy_the_stage_does_not_name_only_the_dev_pairs_are_read(
     config: StageConfig, inputs: list[PairInput], tmp_path: Path
 ) -> None:
     only = config.model_copy(update={"strategies": {Strategy.THREAD: 1.0}})
     checkpoint = train_stage(only, inputs, Layout(tmp_path), "all", CPU)
     assert [i["strategy"] for i in checkpoint.manifest["inputs"]] == ["thread"]
+    assert set(checkpoint.manifest["dev"]["model"]["sets"]) == {"thread-alpha", "temporal-alpha"}
+    alone = train_stage(only, inputs[:1], Layout(tmp_path), "all", CPU)
+    assert alone.fingerprint != checkpoint.fingerprint, "what dev says decides, so its pairs are part of the run"
+    assert _same(_weights(alone), _weights(checkpoint))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -293,24 +304,144 @@ def test_two_processes_do_not_share_a_run_folder(config: StageConfig, inputs: li
         train_stage(config, inputs, Layout(tmp_path), "all", CPU)
 
 
-def test_averaging_lies_between_the_two_models(tiny_model: Path) -> None:
-    model = SentenceTransformer(str(tiny_model), device="cpu")
-    base = {name: value.clone() for name, value in model.state_dict().items()}
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += 1.0
-    average(model, base, 0.25)
-    for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, base[name] + 0.75)
+def test_averaging_lies_between_the_two_models() -> None:
+    tuned, base = (
+        {"w": torch.tensor([1.0, 3.0]), "n": torch.tensor(7)},
+        {"w": torch.tensor([0.0, 1.0]), "n": torch.tensor(5)},
+    )
+    averaged = average(tuned, base, 0.25)
+    torch.testing.assert_close(averaged["w"], torch.tensor([0.75, 2.5]))
+    assert averaged["n"] == 7, "counters are no weights"
 
 
-def test_base_weight_moves_the_result_towards_the_base(
-    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
+def test_the_share_of_the_base_is_the_best_on_dev(
+    one_epoch: Checkpoint,
+    config: StageConfig,
+    inputs: list[PairInput],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Dev is made to like the model whose weights are half way to the base."""
     base = SentenceTransformer(str(tiny_model), device="cpu").state_dict()
     tuned = _weights(one_epoch)
-    half = _weights(train_stage(config.model_copy(update={"base_weight": 0.5}), inputs, Layout(tmp_path), "all", CPU))
-    for name, value in half.items():
+    name = next(name for name in tuned if name.endswith("word_embeddings.weight"))
+    half = (base[name] + tuned[name]) / 2
+
+    def likes_half(model: SentenceTransformer, *_: Any) -> dict[str, Any]:
+        return {"mrr@10": 1 - float((model.state_dict()[name] - half).abs().max()), "pairs": 1, "sets": {}}
+
+    monkeypatch.setattr("thread_embed_assets.training.stage.dev_mrr", likes_half)
+    chosen = train_stage(config.model_copy(update={"base_weights": (0.0, 0.5, 0.75)}), inputs, Layout(tmp_path), "all", CPU)
+    assert chosen.manifest["base_weight"] == 0.5
+    assert set(chosen.manifest["base_weights_on_dev"]) == {"0.0", "0.5", "0.75"}
+    assert json.loads((chosen.model / "thread_embed.json").read_text())["base_weight"] == 0.5
+    for weight, value in _weights(chosen).items():
         if value.is_floating_point():
-            torch.testing.assert_close(value, (base[name] + tuned[name]) / 2)
+            torch.testing.assert_close(value, (base[weight] + tuned[weight]) / 2)
+
+
+def test_without_dev_pairs_the_trained_weights_are_kept(
+    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    update = {"base_weights": (0.0, 0.5), "dev_pairs": 0, "eval_every": 2, "patience": 1}
+    blind = train_stage(config.model_copy(update=update), inputs, Layout(tmp_path), "all", CPU)
+    assert blind.manifest["base_weight"] == 0 and blind.dev_history() == []
+    assert _same(_weights(blind), _weights(one_epoch))
+
+
+@pytest.fixture(scope="module")
+def early(two_epochs: StageConfig) -> StageConfig:
+    """Measures every second step and ends after three without gain; so high a rate soon brings none."""
+    return two_epochs.model_copy(update={"learning_rate": 0.1, "eval_every": 2, "patience": 3})
+
+
+def test_a_stage_ends_early_and_keeps_its_best_weights_however_often_it_is_stopped(
+    early: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    whole = train_stage(early, inputs, Layout(tmp_path / "whole"), "all", CPU)
+    best, points = whole.manifest["dev"]["best_step"], whole.dev_history()
+    assert whole.manifest["steps"] == best + 6 < whole.manifest["planned_steps"]
+    assert [point["step"] for point in points] == list(range(0, best + 7, 2))
+    assert max(point["mrr"] for point in points) == points[best // 2]["mrr"] == whole.manifest["dev"]["model"]["mrr@10"]
+    layout = Layout(tmp_path / "stopped")
+    for step in (1, best + 3):
+        report, stop = _stopped_after(step)
+        with pytest.raises(TrainingStopped):
+            train_stage(early, inputs, layout, "all", CPU, report, stop)
+    resumed = train_stage(early, inputs, layout, "all", CPU)
+    assert resumed.dev_history() == points and resumed.loss_history() == whole.loss_history()
+    assert resumed.manifest["steps"] == whole.manifest["steps"]
+    assert _same(_weights(resumed), _weights(whole))
+
+
+def test_a_run_that_ended_early_and_was_killed_before_its_model_was_saved_does_not_train_on(
+    early: StageConfig, inputs: list[PairInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_stage(early, inputs, Layout(tmp_path / "whole"), "all", CPU)
+    layout = Layout(tmp_path / "killed")
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("thread_embed_assets.training.stage._save_model", _interrupt)
+        train_stage(early, inputs, layout, "all", CPU)
+    monkeypatch.setattr(StageTrainer, "train", lambda *_, **__: pytest.fail("it trained on"))
+    again = train_stage(early, inputs, layout, "all", CPU)
+    assert again.loss_history() == whole.loss_history() and again.manifest["tokens"] == whole.manifest["tokens"]
+    assert _same(_weights(again), _weights(whole))
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_measures_on_dev_change_no_step(
+    whole: Checkpoint, two_epochs: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    measured = train_stage(two_epochs.model_copy(update={"eval_every": 3}), inputs, Layout(tmp_path), "all", CPU)
+    assert len(measured.dev_history()) > 4
+    assert measured.loss_history() == whole.loss_history()
+
+
+def test_a_stage_starts_from_the_one_before_and_remembers_the_first(
+    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
+) -> None:
+    second = config.model_copy(
+        update={"stage": "stage2", "base_model": str(one_epoch.model), "loss": "gist", "base_weights": (0.0, 0.5)}
+    )
+    layout = _layout(one_epoch)
+    trained = train_stage(second, inputs, layout, "all", CPU)
+    assert trained.manifest["parent"] == one_epoch.fingerprint
+    assert trained.manifest["original_base"] == str(tiny_model)
+    assert trained.manifest["base_model"]["id"] == f"all/stage1/{one_epoch.fingerprint}"
+    assert origin_of(str(trained.model)).original_base == str(tiny_model)
+    assert trained.manifest["dev"]["base"] == one_epoch.manifest["dev"]["model"], "it starts where the first ended"
+    assert final_checkpoint(layout, "all") == open_checkpoint(trained.folder)
+    moved = shutil.copytree(layout.root, tmp_path / "moved")
+    elsewhere = second.model_copy(update={"base_model": str(moved / one_epoch.model.relative_to(layout.root))})
+    assert train_stage(elsewhere, inputs, Layout(moved), "all", CPU).reused, "another root is no other run"
+
+
+def test_low_rank_matrices_are_trained_resumed_and_merged(
+    config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
+) -> None:
+    lora = config.model_copy(update={"adapter": "lora", "lora_rank": 2, "learning_rate": 2e-2})
+    whole = train_stage(lora, inputs, Layout(tmp_path / "whole"), "all", CPU)
+    base = SentenceTransformer(str(tiny_model), device="cpu").state_dict()
+    weights = _weights(whole)
+    assert weights.keys() == base.keys()
+    changed = {name for name, value in weights.items() if not torch.equal(value, base[name])}
+    assert changed and all("dense" in name or "query" in name or "key" in name or "value" in name for name in changed)
+    report, stop = _stopped_after(4)
+    layout = Layout(tmp_path / "stopped")
+    with pytest.raises(TrainingStopped):
+        train_stage(lora, inputs, layout, "all", CPU, report, stop)
+    assert _same(_weights(train_stage(lora, inputs, layout, "all", CPU)), weights)
+
+
+def test_frozen_word_embeddings_stay_as_they_are(
+    config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
+) -> None:
+    frozen = train_stage(config.model_copy(update={"freeze_word_embeddings": True}), inputs, Layout(tmp_path), "all", CPU)
+    base = SentenceTransformer(str(tiny_model), device="cpu").state_dict()
+    same = {name for name, value in _weights(frozen).items() if torch.equal(value, base[name])}
+    assert any(name.endswith("word_embeddings.weight") for name in same)
+    assert not any(name.endswith("query.weight") for name in same)

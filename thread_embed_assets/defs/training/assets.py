@@ -3,23 +3,25 @@
 import os
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
 from pydantic import Field
 
-from thread_embed_assets.defs.conversations.checks import conversation_checks
+from thread_embed_assets.defs.conversations.checks import conversation_checks, summary_checks
 from thread_embed_assets.defs.gates import keys_of, require_passed
 from thread_embed_assets.defs.metadata import OWNERS, counts_table, picture
 from thread_embed_assets.defs.pairs.checks import hard_negative_checks, pair_checks
 from thread_embed_assets.defs.partitions import mixes, source_to_mixes
-from thread_embed_assets.defs.resources import STAGE1, GpuResource, LayoutResource, many
+from thread_embed_assets.defs.resources import PAIR_ASSETS, GpuResource, LayoutResource, many
+from thread_embed_assets.defs.training.checks import checkpoint_checks
+from thread_embed_assets.defs.training.mining_checks import mined_negative_checks
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.pairs.schema import Strategy
 from thread_embed_assets.storage.tables import TableHandle
 from thread_embed_assets.training.checkpoint import Checkpoint, open_checkpoint
-from thread_embed_assets.training.config import stage_config
+from thread_embed_assets.training.config import STAGE1, STAGE2, STAGE3, StageConfig, stage_config
 from thread_embed_assets.training.data import PairInput
 from thread_embed_assets.training.job import Job
 from thread_embed_assets.training.loss_curve import loss_curve
@@ -27,10 +29,9 @@ from thread_embed_assets.training.loss_curve import loss_curve
 PROFILE_VARIABLE = "THREAD_EMBED_PROFILE"
 
 _KILLED = re.compile(r"code (?:-\d+|137|143)$")  # by a signal: memory ran out, or a spot machine went away
-_GATING = {"conversations", "thread_pairs", "temporal_pairs", "hard_negatives"}
-_GATES = [
-    key for key in keys_of([*conversation_checks, *pair_checks, *hard_negative_checks]) if key.asset_key.path[-1] in _GATING
-]
+_MINED = "mined_negatives"
+_SOURCE_GATES = keys_of([*conversation_checks, *summary_checks, *pair_checks, *hard_negative_checks])
+_MIX_GATES = keys_of([*checkpoint_checks, *mined_negative_checks])
 
 
 class StageRunConfig(dg.Config):
@@ -42,52 +43,87 @@ class StageRunConfig(dg.Config):
     overrides: dict[str, Any] = Field({}, description="Fields of StageConfig (training/config.py) to set otherwise.")
 
 
-@dg.asset(
-    group_name="training",
-    partitions_def=mixes,
-    ins={
-        "thread_pairs": many(source_to_mixes),
-        "temporal_pairs": many(source_to_mixes),
-        "hard_negatives": many(source_to_mixes),
-    },
-    kinds={"pytorch", "huggingface"},
-    owners=OWNERS,
-    pool="gpu",
-    code_version="1",
-    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
-)
-def stage1_checkpoint(
-    context: dg.AssetExecutionContext,
-    config: StageRunConfig,
-    layout: LayoutResource,
-    gpu: GpuResource,
-    pipes: dg.PipesSubprocessClient,
-    thread_pairs: dict[str, TableHandle],
-    temporal_pairs: dict[str, TableHandle],
-    hard_negatives: dict[str, TableHandle],
-) -> dg.MaterializeResult[Checkpoint]:
-    """Stage 1: the base model tuned on strategies A and C of the mix's materialised sources.
+def _checkpoint_asset(stage: str, holds: str, after: str = "", mined: bool = False) -> dg.AssetsDefinition:
+    """The checkpoint of a stage; it starts from the mix's checkpoint of the stage ``after``, else from the base model."""
+    tables = {name: many(source_to_mixes) for name in (*PAIR_ASSETS, "hard_negatives")}
+    of_the_mix = {name: dg.AssetIn() for name in (f"{after}_checkpoint" if after else "", _MINED if mined else "") if name}
 
-    Needs their pair tables. Profile `quick` takes minutes on two cores. A killed run goes on from its last checkpoint when
-    it is materialised again, and a run that is already there is not repeated: its folder is named by a fingerprint of
-    data, configuration and versions.
-    """
-    mix = context.partition_key
-    try:
-        for source in sorted(thread_pairs.keys() | temporal_pairs.keys()):
-            require_passed(context.instance, _GATES, source)
-        stage = stage_config(config.profile, **{"stage": STAGE1, **config.overrides})
-    except InputError as error:  # which no retry mends
-        raise dg.Failure(str(error), allow_retries=False) from error
-    tables = {Strategy.THREAD: thread_pairs, Strategy.TEMPORAL: temporal_pairs}
-    inputs = [
-        PairInput(strategy, source, pairs, hard_negatives.get(source))
-        for strategy, by_source in tables.items()
-        for source, pairs in by_source.items()
+    @dg.asset(
+        name=f"{stage}_checkpoint",
+        group_name="training",
+        partitions_def=mixes,
+        ins={**tables, **of_the_mix},
+        kinds={"pytorch", "huggingface"},
+        owners=OWNERS,
+        pool="gpu",
+        code_version="2",
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+        description=f"{holds}\n\nWhat dev pairs of all strategies say decides when it stops, which of its weights are kept, "
+        "and how much of the base is averaged into them. A killed run goes on from its last checkpoint when it is "
+        "materialised again, and a run that is already there is not repeated: its folder is named by a fingerprint of "
+        "data, configuration and versions.",
+    )
+    def checkpoint(
+        context: dg.AssetExecutionContext,
+        config: StageRunConfig,
+        layout: LayoutResource,
+        gpu: GpuResource,
+        pipes: dg.PipesSubprocessClient,
+        **upstream: Any,
+    ) -> dg.MaterializeResult[Checkpoint]:
+        mix, place = context.partition_key, layout.layout()
+        before = upstream.get(f"{after}_checkpoint")
+        try:
+            _require_passed(context.instance, mix, upstream)
+            chosen = _stage_config(stage, config, before)
+        except InputError as error:  # which no retry mends
+            raise dg.Failure(str(error), allow_retries=False) from error
+        inputs = _pair_inputs(upstream, chosen)
+        checkpoints = place.checkpoints(mix, chosen.stage)
+        return _materialized(
+            checkpoints, run_job(context, pipes, Job.of(chosen, inputs, place, mix, gpu.device), checkpoints)
+        )
+
+    return checkpoint
+
+
+def _stage_config(stage: str, config: StageRunConfig, before: Checkpoint | None) -> StageConfig:
+    start = {"base_model": str(before.model)} if before else {}
+    return stage_config(config.profile, stage, **{**start, **config.overrides, "stage": stage})
+
+
+def _pair_inputs(upstream: Mapping[str, Any], config: StageConfig) -> list[PairInput]:
+    by_source: dict[str, TableHandle] = upstream["hard_negatives"]
+    mined: TableHandle | None = upstream.get(_MINED) if config.hard_negatives == "mined" else None
+    return [
+        PairInput(strategy, source, pairs, mined or by_source.get(source))
+        for name, strategy in PAIR_ASSETS.items()
+        for source, pairs in upstream[name].items()
     ]
-    place = layout.layout()
-    job_file = place.checkpoints(mix, STAGE1) / f"job-{context.run.run_id}.json"
-    Job.of(stage, inputs, place, mix, gpu.device).save(job_file)
+
+
+def _require_passed(instance: dg.DagsterInstance, mix: str, upstream: Mapping[str, Any]) -> None:
+    """Every blocking check of what is read: of the tables that are there, and of what this mix has trained before."""
+    present: dict[str, set[str]] = {}
+    for name in (*PAIR_ASSETS, "hard_negatives"):
+        for source in upstream[name]:
+            present.setdefault(source, {"conversations"}).add(name)
+    for source in upstream["summary_pairs"]:
+        present[source].add("conversation_summaries")
+    for source in sorted(present):
+        require_passed(instance, _keys(_SOURCE_GATES, present[source]), source)
+    require_passed(instance, _keys(_MIX_GATES, upstream.keys()), mix)
+
+
+def _keys(checks: Iterable[dg.AssetCheckKey], assets: Iterable[str]) -> list[dg.AssetCheckKey]:
+    wanted = set(assets)
+    return [key for key in checks if key.asset_key.path[-1] in wanted]
+
+
+def run_job(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, job: Job, folder: Any) -> Any:
+    """Run the job in a process of its own; the messages that it sent."""
+    job_file = folder / f"job-{context.run.run_id}.json"
+    job.save(job_file)
     try:
         run = pipes.run(
             context=context,
@@ -100,7 +136,7 @@ def stage1_checkpoint(
         raise dg.Failure(f"the training process gave up, and says why above ({error})", allow_retries=False) from error
     finally:
         job_file.unlink(missing_ok=True)
-    return _materialized(place.checkpoints(mix, STAGE1), run.get_custom_messages())
+    return run.get_custom_messages()
 
 
 def _materialized(folder: Any, messages: Any) -> dg.MaterializeResult[Checkpoint]:
@@ -109,12 +145,12 @@ def _materialized(folder: Any, messages: Any) -> dg.MaterializeResult[Checkpoint
     if checkpoint is None:
         raise dg.Failure(f"the training process ended without leaving a checkpoint in {folder}")
     manifest = checkpoint.manifest
-    history = checkpoint.loss_history()
+    curve = loss_curve(checkpoint.loss_history(), checkpoint.dev_history())
     return dg.MaterializeResult(
         value=checkpoint,
         data_version=dg.DataVersion(checkpoint.fingerprint),
         metadata={
-            "loss_curve": picture(loss_curve(history), "loss over steps"),
+            "loss_curve": picture(curve, "loss over steps"),
             "dagster/uri": checkpoint.model.as_uri(),
             "fingerprint": checkpoint.fingerprint,
             "reused": bool(messages[-1]["reused"]),
@@ -122,3 +158,22 @@ def _materialized(folder: Any, messages: Any) -> dg.MaterializeResult[Checkpoint
             "manifest": dg.MetadataValue.json(dict(manifest)),
         },
     )
+
+
+stage1_checkpoint = _checkpoint_asset(
+    STAGE1,
+    "Stage 1: the base model tuned on strategies A and C, pieces of a thread and windows that follow each other, of the "
+    "mix's materialised sources. Profile `quick` takes a quarter of an hour on two cores.",
+)
+stage2_checkpoint = _checkpoint_asset(
+    STAGE2,
+    "Stage 2: the stage 1 model tuned at a lower rate on strategies B and D, replies and summaries, with a guide that "
+    "leaves likely false negatives out.",
+    after=STAGE1,
+)
+stage3_checkpoint = _checkpoint_asset(
+    STAGE3,
+    "Stage 3: the stage 2 model tuned on all strategies against the negatives that it took for positives itself.",
+    after=STAGE2,
+    mined=True,
+)

@@ -1,7 +1,8 @@
 """The training process: started through Dagster Pipes, or by hand with ``--job``.
 
 Dagster is not needed: ``python -m thread_embed_assets.defs.training.process --job job.json``. The exit status is 0 when
-the checkpoint is there, 2 for an error that people can mend, 143 when it was stopped (what was done is saved).
+the checkpoint is there, 2 for an error that people can mend, 143 when it was stopped (what was done is saved). With several
+GPUs it starts one process for each through torchrun, and tells of the first one's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import argparse
 import logging
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.training.checkpoint import MANIFEST, Checkpoint
+from thread_embed_assets.training.devices import Ranks
 from thread_embed_assets.training.job import Job
 from thread_embed_assets.training.stage import TrainingStopped
 
@@ -25,13 +29,39 @@ if TYPE_CHECKING:
     from thread_embed_assets.training.trainer import Progress
 
 FAILED = 2
+KILLED = 137
 STOPPED = 143
+
+_MODULE = "thread_embed_assets.defs.training.process"
+_PIPES = "DAGSTER_PIPES_CONTEXT"  # which Pipes sets for the process it starts
+_LAUNCHED = "WORLD_SIZE"  # which torchrun and accelerate set for the processes they start
+_STATUS = "THREAD_EMBED_TRAINING_STATUS"  # where the first of several processes leaves its exit status
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Train one stage as a job file describes it.")
     parser.add_argument("--job", type=Path, help="job file; without it, the process takes it from Dagster Pipes")
     job_path: Path | None = parser.parse_args(arguments).job
+    if job_path is None and _PIPES not in os.environ:
+        parser.error("give a job file with --job, or start this through Dagster Pipes")
+    if _LAUNCHED not in os.environ:
+        try:
+            processes = Job.load(job_path or _job_of_pipes()).process_count()
+        except InputError:
+            processes = 1  # which tells what is wrong with the job
+        if processes > 1:
+            return _launch(processes, ["--job", str(job_path)] if job_path else [])
+    if not Ranks.of_this_process().leads:
+        logging.disable(logging.WARNING)
+        return _train(job_path or _job_of_pipes(), logging.getLogger("thread_embed_assets.training"), _ignore)
+    status = _lead(job_path)
+    if _STATUS in os.environ:
+        Path(os.environ[_STATUS]).write_text(str(status), encoding="ascii")
+    return status
+
+
+def _lead(job_path: Path | None) -> int:
+    """Train, and tell how it goes: on stderr, or through Pipes."""
     if job_path is not None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         return _train(job_path, logging.getLogger("thread_embed_assets.training"), _ignore)
@@ -44,6 +74,29 @@ def main(arguments: list[str] | None = None) -> int:
         for handler in pipes.log.handlers:
             engine.addHandler(handler)
         return _train(Path(pipes.get_extra("job")), engine, pipes.report_custom_message)
+
+
+def _job_of_pipes() -> Path:
+    """Read without opening Pipes, which only one process may."""
+    from dagster_pipes import PipesDefaultContextLoader, PipesEnvVarParamsLoader
+
+    parameters = PipesEnvVarParamsLoader().load_context_params()  # type: ignore[no-untyped-call]
+    with PipesDefaultContextLoader().load_context(parameters) as context:
+        return Path((context["extras"] or {})["job"])
+
+
+def _launch(processes: int, arguments: list[str]) -> int:
+    """Run this module in several processes that train together; the exit status of the first."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        status = Path(folder) / "status"
+        command = [*launcher, "-m", _MODULE, *arguments]
+        child = subprocess.Popen(command, env={**os.environ, _STATUS: str(status)})  # noqa: S603  ourselves
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: child.terminate())
+        child.wait()
+        # A process that was killed leaves no status: memory ran out, say. The run goes on from its last checkpoint.
+        return int(status.read_text(encoding="ascii")) if status.exists() else KILLED
 
 
 def _train(job_path: Path, log: logging.Logger, send: Callable[[dict[str, Any]], None]) -> int:
@@ -81,7 +134,8 @@ def result(checkpoint: Checkpoint) -> dict[str, Any]:
 def _quiet_libraries() -> None:
     """One GPU unless a launcher says otherwise, and no progress bars in a log file."""
     # With several visible GPUs and no launcher the trainer falls back to DataParallel, which splits the batch of negatives.
-    if "WORLD_SIZE" not in os.environ:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and the data loader's forks do not mix
+    if _LAUNCHED not in os.environ:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     if not sys.stderr.isatty():
         import datasets

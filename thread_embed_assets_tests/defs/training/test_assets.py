@@ -12,10 +12,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from thread_embed_assets.defs.resources import STAGE1
-from thread_embed_assets.training.checkpoint import latest_checkpoint, open_checkpoint, verify
+from thread_embed_assets.defs.resources import STORED
+from thread_embed_assets.pairs.schema import Strategy
+from thread_embed_assets.training.checkpoint import final_checkpoint, latest_checkpoint, open_checkpoint, verify
+from thread_embed_assets.training.config import STAGE1, STAGES
 from thread_embed_assets_tests.defs.conftest import PROFILE, SOURCE, Workspace
-from thread_embed_assets_tests.defs.runs import TRAIN, content, errors, log, materialization, run
+from thread_embed_assets_tests.defs.runs import TRAIN, check, content, errors, log, materialization, run
 from thread_embed_assets_tests.defs.training.fake_pipes import FakePipes
 
 ALONE = dg.AssetSelection.assets("stage1_checkpoint").without_checks()
@@ -41,6 +43,30 @@ def test_the_page_shows_manifest_and_loss_curve(workspace: Workspace, instance: 
     for used in checkpoint.manifest["inputs"]:
         assert used["rows_used"] > 0 and f"| {used['strategy']} {SOURCE} | {used['rows_used']} |" in rows
     assert {i["strategy"] for i in checkpoint.manifest["inputs"]} == {"thread", "temporal"}
+    assert {d["strategy"] for d in checkpoint.manifest["dev_data"]} == set(Strategy)
+
+
+def test_each_stage_starts_from_the_one_before(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    stages = [latest_checkpoint(workspace.layout, SOURCE, stage) for stage in STAGES]
+    manifests = [stage.manifest for stage in stages if stage]
+    assert [m["parent"] for m in manifests] == [None, *(m["fingerprint"] for m in manifests[:2])]
+    assert len({m["original_base"] for m in manifests}) == 1
+    assert {i["strategy"] for i in manifests[1]["inputs"]} == {"response", "summary"}
+    mined = {given["hard_negatives"] for given in manifests[2]["data"]}
+    assert mined == {STORED["mined_negatives"].open(workspace.layout, SOURCE).fingerprint}
+    assert final_checkpoint(workspace.layout, SOURCE) == stages[2]
+
+
+def test_a_stage_does_not_go_on_from_one_that_a_check_refused(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    [weights] = workspace.layout.checkpoints(SOURCE, STAGE1).glob("*/model/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert not check(instance, "stage1_checkpoint", "loads_and_is_finite", SOURCE).passed
+    pipes = FakePipes([])
+    second = dg.AssetSelection.assets("stage2_checkpoint").without_checks()
+    config = {"ops": {"stage2_checkpoint": {"config": {"profile": PROFILE}}}}
+    refused = run(instance, second, SOURCE, config, pipes=pipes)
+    assert not refused.success and pipes.commands == []
+    assert "blocked by stage1_checkpoint/loads_and_is_finite (failed)" in errors(refused)
 
 
 class _KillOnce(threading.Thread):
@@ -135,7 +161,8 @@ def test_the_process_gets_a_job_file_that_is_gone_afterwards(workspace: Workspac
     assert command[1:] == ["-m", "thread_embed_assets.defs.training.process"]
     [job] = pipes.jobs
     assert job.mix == SOURCE and job.root == workspace.layout.root and job.device == "auto"
-    assert sorted((i.strategy, i.source) for i in job.inputs) == [("temporal", SOURCE), ("thread", SOURCE)]
+    assert sorted((i.strategy, i.source) for i in job.inputs) == sorted((strategy, SOURCE) for strategy in Strategy)
+    assert set(job.config.strategies) == {Strategy.THREAD, Strategy.TEMPORAL}
     assert all(i.hard_negatives is not None for i in job.inputs)
     assert not list(workspace.layout.checkpoints(SOURCE, STAGE1).glob("job-*"))
     assert open_checkpoint(checkpoint.folder) is not None
