@@ -92,7 +92,7 @@ def model_card(text_format: str, details: Mapping[str, Any]) -> str:
     """A short model card in Markdown from a checkpoint's manifest."""
     rows = [f"| {i['source']} | {i['strategy']} | {i['rows_used']} |" for i in details["inputs"]]
     return _CARD.format(
-        base=details["config"]["base_model"],
+        base=details.get("original_base", details["config"]["base_model"]),
         text_format=text_format,
         rows="\n".join(rows),
         **{key: details[key] for key in ("mix", "stage", "fingerprint")},

@@ -19,6 +19,8 @@ from thread_embed_assets.benchmark.retrievers import Dense, best_first
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.read import read_conversations
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.release.command import add_release_command, run_release
+from thread_embed_assets.release.weights import find_released, released_models, unpack
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
@@ -90,18 +92,25 @@ def search(
 
 
 def model_for_search(layout: Layout, wanted: str | None) -> Path:
-    """The folder of the wanted model (a folder or an id), else of the promoted one.
+    """The folder of the wanted model (a folder, a released model's name, an id), else of the promoted, else of the released.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or several are released and none is wanted.
     """
     if wanted is not None:
-        return local_folder(wanted)
+        named = find_released(wanted, layout)
+        return unpack(named, layout) if named else local_folder(wanted)
     folder = layout.promoted_model
-    if not (folder / "modules.json").exists():
-        remedy = "Run make demo, or name another with --model sentence-transformers/all-MiniLM-L6-v2"
-        raise InputError(folder, "no model is promoted yet", remedy)
-    return folder
+    if (folder / "modules.json").exists():
+        return folder
+    released = released_models(layout)
+    if len(released) == 1:
+        return unpack(released[0], layout)
+    if released:
+        names = ", ".join(one.name for one in released)
+        raise InputError(layout.released, "several models are released", f"Name one with --model: {names}")
+    remedy = "Run make demo, or name another with --model sentence-transformers/all-MiniLM-L6-v2"
+    raise InputError(folder, "no model is promoted yet", remedy)
 
 
 def show(hits: Sequence[Hit]) -> str:
@@ -121,13 +130,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     find = commands.add_parser("search", help="print the threads nearest to a sentence")
     find.add_argument("query")
     find.add_argument("--source", required=True, help="a source of catalog.yaml whose conversations are materialised")
-    find.add_argument("--model", help="a model folder or id (default: models/thread-embed)")
+    find.add_argument("--model", help="a model folder, a released model's name or an id (default: models/thread-embed)")
     find.add_argument("--top", type=int, default=5, help="threads to print (default: 5)")
+    add_release_command(commands)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     os.environ.setdefault("TQDM_DISABLE", "1")  # loading a small model needs no progress bar
     layout = Layout.from_environment()
     try:
+        if options.command == "release":
+            print(run_release(options, layout))
+            return 0
         folder = model_for_search(layout, options.model)
         encoder = ModelEncoder(folder, model_fingerprint(folder))
         print(show(search(options.query, options.source, layout, text_format_of(folder), encoder, options.top)))

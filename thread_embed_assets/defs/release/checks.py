@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thread_embed_assets.defs.checks import blocking_checks
 from thread_embed_assets.defs.partitions import CATALOG
-from thread_embed_assets.release import benchmark_dataset
+from thread_embed_assets.release import benchmark_dataset, weights
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.verdict import Verdict
 
@@ -24,7 +24,22 @@ def _no_people(layout: Layout, _: str) -> Verdict:
     return benchmark_dataset.no_people(layout.benchmark_dataset, _tasks(layout), people)
 
 
+def _restores_bit_for_bit(layout: Layout, _: str) -> Verdict:
+    return weights.restores_bit_for_bit(layout)
+
+
+def _may_be_passed_on(layout: Layout, _: str) -> Verdict:
+    return weights.may_be_passed_on(layout, CATALOG)
+
+
+_restores_bit_for_bit.__doc__ = weights.restores_bit_for_bit.__doc__
+_may_be_passed_on.__doc__ = weights.may_be_passed_on.__doc__
 _no_withheld_text.__doc__ = benchmark_dataset.no_withheld_text.__doc__
 _no_people.__doc__ = benchmark_dataset.no_people.__doc__
 
-release_checks = blocking_checks("benchmark_dataset", None, {"no_withheld_text": _no_withheld_text, "no_people": _no_people})
+release_checks = [
+    *blocking_checks("benchmark_dataset", None, {"no_withheld_text": _no_withheld_text, "no_people": _no_people}),
+    *blocking_checks(
+        "released_weights", None, {"restores_bit_for_bit": _restores_bit_for_bit, "may_be_passed_on": _may_be_passed_on}
+    ),
+]
