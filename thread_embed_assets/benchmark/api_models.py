@@ -6,32 +6,23 @@ import base64
 import binascii
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import ceil
 from typing import Any
 
 import httpx
 import numpy as np
 import numpy.typing as npt
-from tenacity import RetryCallState, Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_exponential
 
 from thread_embed_assets.benchmark.embeddings import Role, Vectors
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.language_models.service import ATTEMPTS, BusyError, busy, out_of_money, retrying, said
+from thread_embed_assets.language_models.tokens import cut_to, estimate_tokens
 from thread_embed_assets.storage.fingerprint import of_json
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 7
-FIRST_PAUSE = 1.0  # seconds; doubled after each attempt
-_LONGEST_PAUSE = 60.0
-_LONGEST_WAIT_ASKED_FOR = 600.0
 _TIMEOUT = httpx.Timeout(120.0, connect=20.0)
-_RETRIED = frozenset({408, 409, 429})
-_OUT_OF_MONEY = "insufficient_quota"  # OpenAI's 429 that no waiting mends
 
 
 @dataclass(frozen=True)
@@ -68,61 +59,10 @@ PROVIDERS = {
     )
 }
 
-_PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]{1,3}|\s+|.", re.DOTALL)
-_LONGEST_WORD = 16  # letters; longer runs are no words, and tokenizers cut them small
-
 
 def provider_of(model: str) -> Provider | None:
     """The provider that a model's name starts with, such as ``voyage/...``; None for folders and hub ids."""
     return PROVIDERS.get(model.partition("/")[0])
-
-
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text without its tokenizer, rather too many than too few.
-
-    A word counts a token for each three letters (two where they are capitals), a long run of letters one a letter, three
-    digits one, any other ASCII character one, and others one for each UTF-8 byte: byte-level tokenizers never make more.
-    """
-    return sum(_tokens(piece[0]) for piece in _PIECE.finditer(text))
-
-
-def _tokens(piece: str) -> int:
-    if piece == " ":
-        return 0  # goes with the word after it
-    if piece.isspace():
-        return 1 + len(piece) // 8
-    if not piece.isascii():
-        return len(piece.encode("utf-8", "replace"))
-    if piece.isalpha():
-        return ceil(len(piece) / (2 if piece.isupper() else 3)) if len(piece) <= _LONGEST_WORD else len(piece)
-    return 1
-
-
-def cut_to(text: str, most: int) -> str:
-    """The start of a text that :func:`estimate_tokens` puts at ``most`` tokens or fewer."""
-    if len(text.encode("utf-8", "replace")) <= most:
-        return text
-    left = most
-    for piece in _PIECE.finditer(text):
-        size = _tokens(piece[0])
-        if size > left:
-            long_run = len(piece[0]) == size > _LONGEST_WORD
-            return text[: piece.start() + (left if long_run else 0)]
-        left -= size
-    return text
-
-
-class _BusyError(Exception):
-    """The service asks to try again.
-
-    Attributes:
-        pause: seconds it asks to wait, if it says so.
-    """
-
-    def __init__(self, status: int, pause: float | None) -> None:
-        self.status = status
-        self.pause = pause
-        super().__init__(f"the server answered {status}")
 
 
 class ApiEncoder:
@@ -243,8 +183,8 @@ class ApiEncoder:
         if self._provider.input_type:
             body["input_type"] = role
         try:
-            answer = _retrying()(self._post, body)
-        except _BusyError as error:
+            answer = retrying(logger)(self._post, body)
+        except BusyError as error:
             problem = f"{error} to {ATTEMPTS} attempts"
             raise InputError(self._place, problem, "Run again later: what is embedded is kept") from error
         except httpx.HTTPError as error:
@@ -257,15 +197,16 @@ class ApiEncoder:
         status = answer.status_code
         if status == httpx.codes.OK:
             return answer
-        said = self._without_key(_said(answer))
+        reason = self._without_key(said(answer))
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             problem = f"the server does not accept the key of {self._provider.key_variable} ({status})"
             raise InputError(self._place, problem, f"Check {self._provider.key_variable}, and what that key may use")
-        if status == httpx.codes.TOO_MANY_REQUESTS and _OUT_OF_MONEY in answer.text:
-            raise InputError(self._place, f"the account has no credit left ({said})", "Add credit, or leave this model out")
-        if status in _RETRIED or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise _BusyError(status, _pause_asked_for(answer))
-        problem = f"the server refuses {len(body['input'])} texts ({status}: {said})"
+        if out_of_money(answer):
+            problem = f"the account has no credit left ({reason})"
+            raise InputError(self._place, problem, "Add credit, or leave this model out")
+        if error := busy(answer):
+            raise error
+        problem = f"the server refuses {len(body['input'])} texts ({status}: {reason})"
         raise InputError(self._place, problem, f"Check the model's name and {self._provider.url_variable}")
 
     def _vectors(self, answer: httpx.Response, count: int) -> Vectors:
@@ -306,49 +247,3 @@ def _vector(sent: Any) -> Vectors:
     if vector.ndim != 1:
         raise ValueError(f"an embedding of shape {vector.shape}")
     return vector
-
-
-def _said(answer: httpx.Response) -> str:
-    """What a refusal says: OpenAI's ``error.message``, Voyage's ``detail``, else the start of its text."""
-    try:
-        content = answer.json()
-        error = content.get("error")
-        message = error.get("message") if isinstance(error, dict) else error or content.get("detail")
-    except (ValueError, AttributeError):
-        message = None
-    return str(message or answer.text)[:300].strip() or "no reason given"
-
-
-def _pause_asked_for(answer: httpx.Response) -> float | None:
-    """Seconds of the ``Retry-After`` header, which gives them or a date."""
-    asked = answer.headers.get("Retry-After", "").strip()
-    try:
-        seconds = float(asked)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(0.0, seconds), _LONGEST_WAIT_ASKED_FOR)
-
-
-def _retrying() -> Retrying:
-    growing = wait_exponential(multiplier=FIRST_PAUSE, max=_LONGEST_PAUSE)
-
-    def wait(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.pause if isinstance(error, _BusyError) else None
-        return growing(state) if asked is None else asked
-
-    return Retrying(
-        retry=retry_if_exception(_passes),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait,
-        before_sleep=before_sleep_log(logger, logging.WARNING),
-        reraise=True,
-    )
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether another attempt may do better."""
-    return isinstance(error, (_BusyError, httpx.TransportError))

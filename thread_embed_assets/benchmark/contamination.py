@@ -68,6 +68,7 @@ _BATCH_CHARACTERS = 1 << 17
 _PAIRS_AT_ONCE = 1 << 20
 _MOST_LISTED = 10_000
 _MOST_REPEATS = 32
+_MINED = "mined"
 _OF_WORDS = np.uint64(0xC2B2AE3D27D4EB4F)  # odd, about half of its bits set
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
@@ -239,20 +240,29 @@ class _Table:
         return f"{self.handle.table} {self.strategy} of {self.source}"
 
 
+def not_here(checkpoints: Sequence[Checkpoint], layout: Layout) -> list[str]:
+    """Why training texts of the checkpoints cannot be compared on this machine; empty where all their tables are there."""
+    found: list[str] = []
+    _tables(checkpoints, layout, found)
+    return found
+
+
 def _tables(checkpoints: Sequence[Checkpoint], layout: Layout, unproved: list[str]) -> list[_Table]:
     """Each table once; what cannot be opened or is no longer what was trained on is added to ``unproved``."""
     found: dict[tuple[str, str, str], _Table] = {}
     for checkpoint in checkpoints:
         name = _name(checkpoint)
-        for stage in _lineage(checkpoint, layout, unproved):
-            mined = {(str(d["strategy"]), str(d["source"])): d["hard_negatives"] for d in stage.manifest["data"]}
+        for stage in lineage(checkpoint, layout, unproved):
+            negatives = {(str(d["strategy"]), str(d["source"])): d["hard_negatives"] for d in stage.manifest["data"]}
+            mined = stage.manifest.get("config", {}).get("hard_negatives") == "mined"
+            of_negatives = f"{_MINED} {stage.manifest['mix']}" if mined else "hard_negatives"
             for given in stage.manifest["inputs"]:
                 strategy, source = str(given["strategy"]), str(given["source"])
                 if not given["rows_used"]:
                     continue
                 wanted = [("pairs", str(given["fingerprint"]))]
-                if mined.get((strategy, source)):
-                    wanted.append(("hard_negatives", str(mined[strategy, source])))
+                if negatives.get((strategy, source)):
+                    wanted.append((of_negatives, str(negatives[strategy, source])))
                 for kind, fingerprint in wanted:
                     table = found.get((kind, strategy, source)) or _open(kind, strategy, source, layout)
                     if isinstance(table, str):
@@ -270,37 +280,53 @@ def _tables(checkpoints: Sequence[Checkpoint], layout: Layout, unproved: list[st
 
 
 def _open(kind: str, strategy: str, source: str, layout: Layout) -> _Table | str:
-    mined = kind == "hard_negatives"
-    path = layout.pairs(HARD_NEGATIVES_FOLDER if mined else strategy, source)
+    """The table of a kind: ``pairs``, ``hard_negatives``, or ``mined`` and the mix it was mined for."""
+    kind, _, mix = kind.partition(" ")
+    if mix:
+        path = layout.mined_negatives(mix)
+    else:
+        path = layout.pairs(strategy if kind == "pairs" else HARD_NEGATIVES_FOLDER, source)
     try:
-        handle = open_table(path, kind)
+        handle = open_table(path, "pairs" if kind == "pairs" else "hard_negatives")
     except InputError as error:
         return f"{kind} {strategy} of {source}: {error}. Then train it again"
-    if mined:
-        return _Table(strategy, source, handle, {"negative": "hard_negative"}, f"strategy = '{strategy}'", [])
-    parts = {name: name for name in ("anchor", "positive", "negative")}
-    return _Table(strategy, source, handle, parts, f"split = '{Split.TRAIN}'", [])
+    if kind == "pairs":
+        parts = {name: name for name in ("anchor", "positive", "negative")}
+        return _Table(strategy, source, handle, parts, f"split = '{Split.TRAIN}'", [])
+    where = f"strategy = '{strategy}' AND source = '{source}'"
+    return _Table(strategy, source, handle, {"negative": "hard_negative"}, where, [])
 
 
-def _lineage(checkpoint: Checkpoint, layout: Layout, unproved: list[str]) -> Iterator[Checkpoint]:
-    """The checkpoint, the one it started from, and so on to a base model that is not ours."""
+def lineage(checkpoint: Checkpoint, layout: Layout, unproved: list[str]) -> Iterator[Checkpoint]:
+    """The checkpoint, the one it started from, and so on to a base model that is not ours.
+
+    A manifest may carry those of the stages before it as ``earlier``, last first, as a released model's does. A stage whose
+    manifest is nowhere is added to ``unproved``.
+    """
     stage: Checkpoint | None = checkpoint
     while stage is not None:
         yield stage
-        folder = Path(str(stage.manifest["base_model"]["id"]))
-        details = folder / MODEL_DETAILS
-        if not details.exists():
+        if "earlier" in stage.manifest:
+            for manifest in stage.manifest["earlier"]:
+                yield Checkpoint(stage.folder, str(manifest["fingerprint"]), manifest)
             return
-        earlier = open_checkpoint(folder.parent)
+        base = str(stage.manifest["base_model"]["id"])
+        named = base.split("/") if stage.manifest.get("parent") else _named_in(Path(base))
+        if not named:
+            return
+        earlier = open_checkpoint(Path(base).parent) or open_checkpoint(layout.checkpoints(*named[:2]) / named[2])
         if earlier is None:
-            named = json.loads(details.read_text(encoding="utf-8"))
-            mix, stage_name, fingerprint = (str(named.get(key, "")) for key in ("mix", "stage", "fingerprint"))
-            earlier = open_checkpoint(layout.checkpoints(mix, stage_name) / fingerprint)
-        if earlier is None:
-            unproved.append(
-                f"{_name(stage)}: its base {folder} has no manifest. Train the earlier stage again, then this one"
-            )
+            unproved.append(f"{_name(stage)}: its base {base} has no manifest. Train the earlier stage again, then this one")
         stage = earlier
+
+
+def _named_in(folder: Path) -> list[str]:
+    """Mix, stage and fingerprint that a stage's model names beside its weights; nothing for other models."""
+    details = folder / MODEL_DETAILS
+    if not details.exists():
+        return []
+    told = json.loads(details.read_text(encoding="utf-8"))
+    return [str(told.get(key, "")) for key in ("mix", "stage", "fingerprint")]
 
 
 def _name(checkpoint: Checkpoint) -> str:

@@ -66,6 +66,62 @@ def bootstrap(values: Floats, clusters: Sequence[str], seed: int, resamples: int
     return [Interval(float(m), float(a), float(b), count, by) for m, a, b in zip(centre, low, high, strict=True)]
 
 
+@dataclass(frozen=True)
+class Cell:
+    """Per-query values of one cell of a table of means.
+
+    Attributes:
+        group: cells of a group (the tasks of a source) share clusters, so that these are drawn for all of them together.
+        values: [queries], at least one.
+        clusters: the cluster of each query.
+    """
+
+    group: str
+    values: Floats
+    clusters: Sequence[str]
+
+
+def macro_bootstrap(cells: Sequence[Cell], seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Cluster bootstrap of the mean of the cells' means, stratified by group; a cell counts the same, whatever its size.
+
+    A group with fewer than ``FEWEST_CLUSTERS`` clusters has its queries drawn, each cell's by themselves. A cell of which a
+    sample draws no query is left out of that sample's mean.
+    """
+    generator = np.random.default_rng(seed)
+    columns: list[Floats] = []
+    clusters, by_query = 0, False
+    for group in dict.fromkeys(cell.group for cell in cells):
+        members = [cell for cell in cells if cell.group == group]
+        names = {name for cell in members for name in cell.clusters}
+        clusters += len(names)
+        if len(names) >= FEWEST_CLUSTERS:
+            columns += _resampled(members, generator, resamples)
+            continue
+        by_query = True
+        for cell in members:
+            alone = Cell(group, cell.values, [str(number) for number in range(len(cell.values))])
+            columns += _resampled([alone], generator, resamples)
+    low, high = np.percentile(np.nanmean(np.stack(columns), axis=0), [2.5, 97.5])
+    mean = float(np.mean([cell.values.mean() for cell in cells]))
+    return Interval(mean, float(low), float(high), clusters, "query" if by_query else "cluster")
+
+
+def _resampled(cells: Sequence[Cell], generator: np.random.Generator, resamples: int) -> list[Floats]:
+    """The means [resamples] of each cell over samples of the clusters that the cells share; NaN without a query."""
+    numbers: dict[str, int] = {}
+    places = [np.array([numbers.setdefault(c, len(numbers)) for c in cell.clusters], dtype=np.intp) for cell in cells]
+    count = len(numbers)
+    sums = np.stack([np.bincount(p, c.values, minlength=count) for p, c in zip(places, cells, strict=True)], axis=1)
+    sizes = np.stack([np.bincount(p, minlength=count) for p in places], axis=1).astype(np.float64)
+    means = []
+    for rows in _blocks(resamples, count):
+        drawn = generator.integers(0, count, size=(rows, count)) + np.arange(rows)[:, None] * count
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        drawn_sizes = times @ sizes
+        means.append(np.divide(times @ sums, drawn_sizes, out=np.full_like(drawn_sizes, np.nan), where=drawn_sizes > 0))
+    return list(np.concatenate(means).T)
+
+
 def paired_p(differences: Floats, clusters: Sequence[str], seed: int, resamples: int = RESAMPLES) -> list[float]:
     """Two-sided p-values of the paired permutation test: the signs of a cluster's differences flip together.
 

@@ -334,6 +334,10 @@ class Task:
     def document_people(self) -> list[list[str]]:
         return list(self._column("corpus", "person_ids"))
 
+    def document_messages(self) -> list[list[str]]:
+        """Ids of each document's messages, in the order in which they stand in its text."""
+        return list(self._column("corpus", "message_ids"))
+
     def query_times(self) -> npt.NDArray[np.float64]:
         """Seconds since 1970 [queries], NaN where unknown."""
         return self._seconds("queries", "asked_at")
@@ -361,11 +365,11 @@ def _read_column(path: Path, fingerprint: str, task: str, split: str, table: str
     return tuple(value for batch in rows for value in batch.column(0).to_pylist())
 
 
-def load_tasks(path: Path) -> list[Task]:
-    """The tasks of a file that have queries, dev before test, in the order of ``TASK_NAMES``."""
+def load_tasks(path: Path, splits: Sequence[str] = SPLITS) -> list[Task]:
+    """The tasks of a file that have queries, in the order of ``splits`` and ``TASK_NAMES``; other splits are not read."""
     queries, corpus, qrels, slices = (open_table(path, name) for name in SCHEMAS)
     tasks = []
-    for split in SPLITS:
+    for split in splits:
         for name in TASK_NAMES:
             where = _where(name, split)
             asked = list(queries.rows_as_dicts(["query_id", "cluster", "tier"], where, order_by="query_id"))

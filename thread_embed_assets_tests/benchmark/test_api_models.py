@@ -24,12 +24,11 @@ from thread_embed_assets.benchmark.api_models import (
     PROVIDERS,
     ApiEncoder,
     Provider,
-    cut_to,
-    estimate_tokens,
     provider_of,
 )
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.language_models.tokens import estimate_tokens
 
 OPENAI, VOYAGE = "openai/text-embedding-3-small", "voyage/voyage-4"
 KEY = "sk-made-up-0123456789"
@@ -395,30 +394,3 @@ def test_what_cannot_be_asked_is_said_at_once(openai: FakeApi, monkeypatch: pyte
     with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
         ApiEncoder(OPENAI)
     assert provider_of("sentence-transformers/all-mpnet-base-v2") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("", 0),
-        ("the build is green again", 8),
-        ("NASA", 2),
-        ("1234567890", 4),
-        ("a/b?c=d", 7),
-        ("x" * 40, 40),
-        ("QmFzZTY0IGRhdGE", 9),
-        ("早上好", 9),
-        ("one\n\ntwo", 3),
-    ],
-)
-def test_estimates_are_rather_too_high(text: str, tokens: int) -> None:
-    assert estimate_tokens(text) == tokens <= len(text.encode())
-
-
-@pytest.mark.parametrize("text", ["one two three four five", "x" * 500, "look: " + "x" * 500, "早上好" * 50, "a\n" * 40])
-def test_a_cut_text_is_a_start_within_the_limit(text: str) -> None:
-    for most in (1, 5, 20, 100):
-        start = cut_to(text, most)
-        assert text.startswith(start)
-        assert estimate_tokens(start) <= most
-        assert start == text or most < 3 or len(start) >= most // 3

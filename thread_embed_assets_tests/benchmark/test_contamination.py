@@ -232,6 +232,13 @@ def test_a_leak_in_the_negative_of_a_temporal_pair_is_caught(world: World) -> No
     assert (hit.strategy, hit.part, hit.level, hit.kind) == ("temporal", "negative", Level.WINDOW, Kind.EXACT)
 
 
+def test_a_line_about_a_thread_that_repeats_a_query_is_caught(world: World) -> None:
+    row = pair(3, pair_id="c3#summary0", strategy="summary", anchor=PARAPHRASE, anchor_ids=[], gap_seconds=None)
+    world.pairs([row], "summary")
+    [hit] = world.examine(world.checkpoint(strategy="summary")).hits
+    assert (hit.strategy, hit.part, hit.held_out.id) == ("summary", "anchor", "q_summary")
+
+
 def test_dev_rows_are_no_training_texts(world: World) -> None:
     world.pairs([pair(3, anchor=QUERY, split="dev")])
     assert world.examine().verdict().passed
@@ -329,6 +336,47 @@ def test_an_earlier_stage_counts_too(world: World) -> None:
     world.leak(QUERY)
     [hit] = world.examine(second_stage(world, save(world.checkpoint("first")))).hits
     assert hit.checkpoints == ("later/stage2/f0",)
+
+
+def named_stage(world: World, parent: str) -> Checkpoint:
+    """A stage whose manifest names the one before it by what it is, not by a folder."""
+    world.pairs(source="clean")
+    base = {"id": f"all/stage1/{parent}", "fingerprint": "x"}
+    return world.checkpoint("later", source="clean", stage="stage2", parent=parent, base_model=base)
+
+
+def test_an_earlier_stage_is_found_by_its_name(world: World) -> None:
+    world.leak(QUERY)
+    save(world.checkpoint())
+    [hit] = world.examine(named_stage(world, "f0")).hits
+    assert hit.checkpoints == ("later/stage2/f0",)
+
+
+def test_a_named_stage_that_is_gone_proves_nothing(world: World) -> None:
+    world.pairs()
+    verdict = world.examine(named_stage(world, "f1")).verdict()
+    assert not verdict.passed and "its base all/stage1/f1 has no manifest" in verdict.description
+
+
+def test_earlier_stages_that_travel_with_a_manifest_count_too(world: World) -> None:
+    world.leak(QUERY)
+    first = world.checkpoint()
+    world.pairs(source="clean")
+    [hit] = world.examine(world.checkpoint("later", source="clean", earlier=[first.manifest])).hits
+    assert hit.source == "made" and hit.checkpoints == ("later/stage1/f0",)
+
+
+def test_negatives_that_a_model_mined_are_compared_in_the_table_of_their_mix(world: World) -> None:
+    world.pairs()
+    row = NEGATIVE | {"kind": "mined", "negative": QUERY}
+    elsewhere = row | {"source": "elsewhere", "negative": THREAD[0]}
+    mined = write_negatives(world.layout.mined_negatives("all"), [row, elsewhere])
+    place = {"strategy": "thread", "source": "made", "hard_negatives": mined.fingerprint}
+    stage3 = world.checkpoint(data=[place], config={"hard_negatives": "mined"})
+    [hit] = world.examine(stage3).hits
+    assert (hit.part, hit.held_out.id) == ("hard_negative", "q_test")
+    world.layout.mined_negatives("all").unlink()
+    assert "mined thread of made" in world.examine(stage3).verdict().description
 
 
 def test_an_earlier_stage_is_found_from_a_copy_of_its_model(world: World, tmp_path: Path) -> None:

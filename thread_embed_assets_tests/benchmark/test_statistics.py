@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from thread_embed_assets.benchmark.statistics import bootstrap, holm, paired_p
+from thread_embed_assets.benchmark.statistics import Cell, bootstrap, holm, macro_bootstrap, paired_p
 
 
 def column(values: object) -> np.ndarray:
@@ -108,3 +108,45 @@ def test_holm_on_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def cell(values: object, clusters: list[str], group: str = "one") -> Cell:
+    return Cell(group, np.asarray(values, dtype=np.float64), clusters)
+
+
+def test_the_macro_interval_of_one_cell_is_that_of_its_mean() -> None:
+    values = np.random.default_rng(2).normal(0.1, 0.3, 120)
+    clusters = [str(i // 4) for i in range(120)]
+    (one,) = bootstrap(column(values), clusters, seed=7, resamples=500)
+    assert macro_bootstrap([cell(values, clusters)], seed=7, resamples=500) == one
+
+
+def test_cells_count_the_same_whatever_their_size_and_groups_are_drawn_apart() -> None:
+    large = cell([0.0] * 200, [str(i) for i in range(200)], "large")
+    small = cell([1.0] * 10, [str(i) for i in range(10)], "small")
+    found = macro_bootstrap([large, small], seed=1, resamples=300)
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5), "no source is drawn in the place of another"
+    assert found.clusters == 210
+
+
+def test_cells_of_a_group_share_their_clusters_draws() -> None:
+    values = np.random.default_rng(4).normal(0, 1, 400)
+    clusters = [str(i) for i in range(400)]
+    width = []
+    for groups in (("one", "one"), ("one", "two")):
+        found = macro_bootstrap([cell(values, clusters, group) for group in groups], seed=3, resamples=4_000)
+        width.append(found.high - found.low)
+    assert width[0] / width[1] == pytest.approx(np.sqrt(2), rel=0.06), "the same clusters twice tell nothing new"
+
+
+def test_a_cell_that_a_sample_leaves_empty_is_left_out_of_that_sample() -> None:
+    many = cell([0.25] * 30, [str(i) for i in range(30)])
+    rare = cell([0.25], ["0"])
+    found = macro_bootstrap([many, rare], seed=5, resamples=300)
+    assert (found.low, found.high) == (0.25, 0.25)
+
+
+def test_few_clusters_of_a_group_fall_back_to_queries_and_say_so() -> None:
+    few = cell(np.linspace(0, 1, 40), [str(i % 3) for i in range(40)])
+    found = macro_bootstrap([few, cell(np.zeros(40), [str(i) for i in range(40)], "two")], seed=5, resamples=300)
+    assert found.by == "query" and found.low < found.mean < found.high
