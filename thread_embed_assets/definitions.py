@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import dagster as dg
 
+from thread_embed_assets.defs.ablations import assets as ablations
+from thread_embed_assets.defs.ablations.checks import ablation_checks
 from thread_embed_assets.defs.automation import jobs
 from thread_embed_assets.defs.benchmark import assets as benchmark
 from thread_embed_assets.defs.benchmark.checks import benchmark_checks
 from thread_embed_assets.defs.conversations import assets as conversations
-from thread_embed_assets.defs.conversations.checks import conversation_checks, duplicate_checks
+from thread_embed_assets.defs.conversations.checks import conversation_checks, duplicate_checks, summary_checks
 from thread_embed_assets.defs.pairs import assets as pairs
 from thread_embed_assets.defs.pairs.checks import hard_negative_checks, pair_checks
 from thread_embed_assets.defs.raw import assets as raw
 from thread_embed_assets.defs.release import assets as release
 from thread_embed_assets.defs.release.checks import release_checks
 from thread_embed_assets.defs.reports import assets as reports
-from thread_embed_assets.defs.resources import GpuResource, HandleIOManager, LayoutResource
+from thread_embed_assets.defs.resources import GpuResource, HandleIOManager, LanguageModelResource, LayoutResource
 from thread_embed_assets.defs.training import assets as training
+from thread_embed_assets.defs.training import mining
 from thread_embed_assets.defs.training.checks import checkpoint_checks
+from thread_embed_assets.defs.training.mining_checks import mined_negative_checks
 
-ASSET_MODULES = [raw, conversations, pairs, reports, training, benchmark, release]
+ASSET_MODULES = [raw, conversations, pairs, reports, training, mining, benchmark, ablations, release]
 CHECKS = [
     *conversation_checks,
     *duplicate_checks,
+    *summary_checks,
     *pair_checks,
     *hard_negative_checks,
     *checkpoint_checks,
+    *mined_negative_checks,
     *benchmark_checks,
+    *ablation_checks,
     *release_checks,
 ]
 
@@ -41,6 +48,7 @@ def defs() -> dg.Definitions:
         resources={
             "layout": layout,
             "gpu": GpuResource(),
+            "language_model": LanguageModelResource(),
             "pipes": dg.PipesSubprocessClient(),
             "io_manager": HandleIOManager(layout_resource=layout),
         },

@@ -4,12 +4,13 @@ import dagster as dg
 import pytest
 import yaml
 
-from thread_embed_assets.defs.partitions import mixes, sources
+from thread_embed_assets.defs.partitions import arms, mixes, sources
 from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
 from thread_embed_assets_tests.defs.runs import definitions
 
 SOURCES = "sources"
 MIXES = "mixes"
+ARMS = "arms"
 PAIR_CHECKS = {
     "non_empty",
     "schema",
@@ -19,6 +20,8 @@ PAIR_CHECKS = {
     "no_held_out_text",
     "no_private_data",
 }
+PAIRS = {"thread_pairs", "response_pairs", "temporal_pairs", "summary_pairs"}
+CHECKPOINTS = {"stage1_checkpoint", "stage2_checkpoint", "stage3_checkpoint"}
 
 # asset: (group, partitions, upstream assets, blocking checks)
 GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
@@ -30,27 +33,52 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
         {"non_empty", "schema", "unique_ids", "language_share", "speaker_names_gone", "no_private_data", "filter_rates"},
     ),
     "duplicates": ("conversations", SOURCES, {"conversations"}, {"schema"}),
+    "conversation_summaries": (
+        "conversations",
+        SOURCES,
+        {"conversations", "duplicates"},
+        {"schema", "unique_ids", "coverage", "no_private_data", "no_held_out_conversation", "not_copied"},
+    ),
     "source_report": ("reports", SOURCES, {"conversations"}, set()),
     "thread_pairs": ("pairs", SOURCES, {"conversations", "duplicates"}, PAIR_CHECKS),
     "response_pairs": ("pairs", SOURCES, {"conversations", "duplicates"}, PAIR_CHECKS),
     "temporal_pairs": ("pairs", SOURCES, {"conversations", "duplicates"}, PAIR_CHECKS),
+    "summary_pairs": ("pairs", SOURCES, {"conversations", "duplicates", "conversation_summaries"}, PAIR_CHECKS),
     "hard_negatives": (
         "pairs",
         SOURCES,
-        {"thread_pairs", "response_pairs", "temporal_pairs"},
+        {"thread_pairs", "response_pairs", "temporal_pairs", "summary_pairs"},
         {"schema", "negatives_from_elsewhere"},
     ),
     "pairs_report": (
         "reports",
         SOURCES,
-        {"thread_pairs", "response_pairs", "temporal_pairs", "hard_negatives"},
+        {"thread_pairs", "response_pairs", "temporal_pairs", "summary_pairs", "hard_negatives"},
         set(),
     ),
     "stage1_checkpoint": (
         "training",
         MIXES,
-        {"thread_pairs", "temporal_pairs", "hard_negatives"},
+        {*PAIRS, "hard_negatives"},
         {"loads_and_is_finite"},
+    ),
+    "stage2_checkpoint": (
+        "training",
+        MIXES,
+        {*PAIRS, "hard_negatives", "stage1_checkpoint"},
+        {"loads_and_is_finite"},
+    ),
+    "stage3_checkpoint": (
+        "training",
+        MIXES,
+        {*PAIRS, "hard_negatives", "stage2_checkpoint", "mined_negatives"},
+        {"loads_and_is_finite"},
+    ),
+    "mined_negatives": (
+        "training",
+        MIXES,
+        {"thread_pairs", "response_pairs", "temporal_pairs", "summary_pairs", "conversations", "stage2_checkpoint"},
+        {"schema", "negatives_from_elsewhere"},
     ),
     "benchmark_tasks": (
         "benchmark",
@@ -61,38 +89,59 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
     "benchmark_results": (
         "benchmark",
         SOURCES,
-        {"benchmark_tasks", "stage1_checkpoint"},
+        {"benchmark_tasks", *CHECKPOINTS},
         {"metrics_in_range", "contamination"},
     ),
     "disentangling_results": ("benchmark", None, {"raw_dataset"}, set()),
     "corpus_report": ("reports", None, {"source_report", "duplicates"}, set()),
     "leaderboard": ("benchmark", None, {"benchmark_results"}, set()),
-    "regression_results": ("benchmark", None, {"stage1_checkpoint"}, set()),
+    "ablation": (
+        "ablations",
+        ARMS,
+        {
+            *("conversations", "duplicates", "thread_pairs", "response_pairs", "temporal_pairs", "summary_pairs"),
+            *("hard_negatives", "mined_negatives", "benchmark_tasks"),
+        },
+        {"dev_queries_only"},
+    ),
+    "ablation_table": ("ablations", None, {"ablation"}, set()),
+    "regression_results": ("benchmark", None, CHECKPOINTS, set()),
     "benchmark_dataset": ("release", None, {"benchmark_tasks"}, {"no_withheld_text", "no_people"}),
-    "model_package": ("release", None, {"stage1_checkpoint", "leaderboard"}, set()),
+    "released_weights": (
+        "release",
+        None,
+        {"stage1_checkpoint", "stage2_checkpoint", "stage3_checkpoint", "benchmark_tasks"},
+        {"restores_bit_for_bit", "may_be_passed_on"},
+    ),
+    "model_package": ("release", None, {*CHECKPOINTS, "leaderboard"}, set()),
 }
 
 JOBS = {
     "prepare": {"raw_dataset", "conversations", "source_report"},
     "pair": {
         "duplicates",
+        "conversation_summaries",
         "thread_pairs",
         "response_pairs",
         "temporal_pairs",
+        "summary_pairs",
         "hard_negatives",
         "pairs_report",
         "benchmark_tasks",
     },
-    "train": {"stage1_checkpoint"},
+    "train": {*CHECKPOINTS, "mined_negatives"},
     "evaluate": {"benchmark_results"},
     "disentangle": {"disentangling_results"},
     "report": {"corpus_report", "leaderboard", "benchmark_dataset", "model_package"},
     "regress": {"regression_results"},
+    "ablate": {"ablation"},
+    "compare": {"ablation_table"},
+    "release": {"released_weights"},
 }
 
 
 def _partitions(definition: dg.PartitionsDefinition[str] | None) -> str | None:
-    known: dict[dg.PartitionsDefinition[str], str] = {sources: SOURCES, mixes: MIXES}
+    known: dict[dg.PartitionsDefinition[str], str] = {sources: SOURCES, mixes: MIXES, arms: ARMS}
     return None if definition is None else known.get(definition, f"unknown: {definition}")
 
 
@@ -145,8 +194,9 @@ def test_the_jobs_hold_the_declared_assets() -> None:
     assert sorted(asset for names in JOBS.values() for asset in names) == sorted(GRAPH), "each asset is in one job"
 
 
-def test_training_waits_for_the_gpu_and_is_tried_three_times() -> None:
-    key = dg.AssetKey("stage1_checkpoint")
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
+def test_training_waits_for_the_gpu_and_is_tried_three_times(name: str) -> None:
+    key = dg.AssetKey(name)
     op = next(a for a in definitions().assets or () if isinstance(a, dg.AssetsDefinition) and key in a.keys).op
     assert op.pool == "gpu"
     assert op.retry_policy is not None and op.retry_policy.max_retries == 2

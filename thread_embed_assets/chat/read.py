@@ -27,7 +27,11 @@ _MESSAGE_ROWS = 8_192
 
 @dataclass(slots=True)
 class StoredConversation:
-    """A cleaned, anonymised conversation; ``author`` of its messages is the person's opaque id."""
+    """A cleaned, anonymised conversation; ``author`` of its messages is the person's opaque id.
+
+    Attributes:
+        lines: what was written about it, where that has been read along with it.
+    """
 
     id: str
     source: str
@@ -41,6 +45,7 @@ class StoredConversation:
     language_score: float
     origin: str
     messages: list[Message] = field(default_factory=list)
+    lines: tuple[str, ...] = ()
 
 
 _HEADS = """

@@ -7,27 +7,34 @@ import dagster as dg
 PREPARE = ("raw_dataset", "conversations", "source_report")
 PAIR = (
     "duplicates",
+    "conversation_summaries",
     "thread_pairs",
     "response_pairs",
     "temporal_pairs",
+    "summary_pairs",
     "hard_negatives",
     "pairs_report",
     "benchmark_tasks",
 )
-TRAIN = ("stage1_checkpoint",)
+TRAIN = ("stage1_checkpoint", "stage2_checkpoint", "mined_negatives", "stage3_checkpoint")
 EVALUATE = ("benchmark_results",)
 DISENTANGLE = ("disentangling_results",)
 REPORT = ("corpus_report", "leaderboard", "benchmark_dataset", "model_package")
 REGRESS = ("regression_results",)
+ABLATE = ("ablation",)
+COMPARE = ("ablation_table",)
+RELEASE = ("released_weights",)
 
 jobs = [
     dg.define_asset_job("prepare", selection=list(PREPARE), description="One source: files, conversations and their page."),
     dg.define_asset_job(
         "pair",
         selection=list(PAIR),
-        description="One source, after all sources are prepared: duplicates, pairs, hard negatives, benchmark tasks.",
+        description="One source, after all sources are prepared: duplicates, summaries, pairs, negatives, benchmark tasks.",
     ),
-    dg.define_asset_job("train", selection=list(TRAIN), description="One mix: the stage 1 checkpoint."),
+    dg.define_asset_job(
+        "train", selection=list(TRAIN), description="One mix: three stages, and the negatives that the third trains on."
+    ),
     dg.define_asset_job("evaluate", selection=list(EVALUATE), description="One source: every contender's results."),
     dg.define_asset_job(
         "disentangle", selection=list(DISENTANGLE), description="How well threads are guessed, on annotated Ubuntu IRC."
@@ -37,6 +44,13 @@ jobs = [
         selection=list(REPORT),
         description="The corpus in one page, the leaderboard, the benchmark as a data set, and the model package.",
     ),
+    dg.define_asset_job(
+        "release", selection=list(RELEASE), description="A checkpoint packed as a small difference from its base, to travel."
+    ),
+    dg.define_asset_job(
+        "ablate", selection=list(ABLATE), description="One arm of the ablations: trained on a small budget, scored on dev."
+    ),
+    dg.define_asset_job("compare", selection=list(COMPARE), description="The arms of the ablations in one table."),
     dg.define_asset_job(
         "regress", selection=list(REGRESS), description="General tasks: a checkpoint beside the base model, and the floor."
     ),

@@ -7,14 +7,17 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from thread_embed_assets.benchmark.ablations import SCORES
 from thread_embed_assets.chat.exploration import read_figures
 from thread_embed_assets.chat.normalise import open_normalised
 from thread_embed_assets.defs.partitions import CATALOG
+from thread_embed_assets.language_models.choose import AT_ONCE, WriterName
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES_FOLDER, Strategy
 from thread_embed_assets.sources.fetch import open_raw
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.checkpoint import latest_checkpoint
+from thread_embed_assets.training.config import STAGES
 
 
 class LayoutResource(dg.ConfigurableResource[Layout]):
@@ -26,13 +29,22 @@ class LayoutResource(dg.ConfigurableResource[Layout]):
         return Layout(Path(self.root).expanduser().resolve()) if self.root else Layout.from_environment()
 
 
+class LanguageModelResource(dg.ConfigurableResource["LanguageModelResource"]):
+    """Who writes about conversations; keys come from the environment alone, and a key alone sends nothing.
+
+    ``auto`` is what ``THREAD_EMBED_LANGUAGE_MODEL`` names (``<writer>/<model>``), else the offline stand-in.
+    """
+
+    writer: WriterName = "auto"
+    model: str = ""
+    url: str = ""  # of an OpenAI-compatible server; empty means THREAD_EMBED_LANGUAGE_MODEL_URL
+    at_once: int = AT_ONCE
+
+
 class GpuResource(dg.ConfigurableResource["GpuResource"]):
     """What the training process runs on; precision follows from it (bf16 on a GPU that has it, else fp32)."""
 
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-
-
-STAGE1 = "stage1"
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,12 @@ def _pairs(strategy: Strategy) -> Stored:
     return Stored(path, lambda layout, source: open_table(path(layout, source), "pairs"))
 
 
+def _checkpoints(stage: str) -> Stored:
+    return Stored(
+        lambda layout, mix: layout.checkpoints(mix, stage), lambda layout, mix: latest_checkpoint(layout, mix, stage)
+    )
+
+
 PAIR_ASSETS = {f"{strategy}_pairs": strategy for strategy in Strategy}
 
 STORED: dict[str, Stored] = {
@@ -58,16 +76,21 @@ STORED: dict[str, Stored] = {
     "duplicates": Stored(Layout.duplicates, lambda layout, source: open_table(layout.duplicates(source), "duplicates")),
     "source_report": Stored(Layout.source_report, lambda layout, source: read_figures(layout.source_report(source))),
     "pairs_report": Stored(Layout.pairs_report, Layout.pairs_report),
+    "conversation_summaries": Stored(
+        Layout.summaries, lambda layout, source: open_table(layout.summaries(source), "summaries")
+    ),
     **{name: _pairs(strategy) for name, strategy in PAIR_ASSETS.items()},
     "hard_negatives": Stored(
         lambda layout, source: layout.pairs(HARD_NEGATIVES_FOLDER, source),
         lambda layout, source: open_table(layout.pairs(HARD_NEGATIVES_FOLDER, source), "hard_negatives"),
     ),
-    "stage1_checkpoint": Stored(
-        lambda layout, mix: layout.checkpoints(mix, STAGE1), lambda layout, mix: latest_checkpoint(layout, mix, STAGE1)
+    **{f"{stage}_checkpoint": _checkpoints(stage) for stage in STAGES},
+    "mined_negatives": Stored(
+        Layout.mined_negatives, lambda layout, mix: open_table(layout.mined_negatives(mix), "hard_negatives")
     ),
     "benchmark_tasks": Stored(Layout.tasks, Layout.tasks),
     "benchmark_results": Stored(Layout.results, Layout.results),
+    "ablation": Stored(lambda layout, arm: layout.ablation(arm) / SCORES, lambda layout, arm: layout.ablation(arm) / SCORES),
 }
 
 

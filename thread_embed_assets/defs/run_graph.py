@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_graph(sources: Sequence[str], mixes: Sequence[str], profile: str) -> int:
     """Run every step that is needed; returns 1 at the first that fails, 0 when all are there."""
     began = time.monotonic()
-    training = {"ops": {"stage1_checkpoint": {"config": {"profile": profile}}}}
+    training = {"ops": {name: {"config": {"profile": profile}} for name in TRAIN}}
     with dg.DagsterInstance.get() as instance:
         instance.event_log_storage.set_concurrency_slots("gpu", 1)
         close_killed_runs(instance)

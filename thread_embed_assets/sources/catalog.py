@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from zoneinfo import available_timezones
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from thread_embed_assets.chat.model import Truth
 from thread_embed_assets.errors import InputError
@@ -153,6 +153,7 @@ class Source(Declaration):
         timezone: IANA name of the zone in which the files write times without one.
         fewest_messages: conversations with fewer are dropped; 2 for questions with one answer.
         strategies: pair strategies that this source's conversations can serve.
+        most_pairs: pairs kept of a strategy, where it is another number than the strategy's own (``pairs.volume``).
         opt_in: why nobody should fetch this by accident; such a source is fetched only when THREAD_EMBED_OPT_IN names it.
         filter_bounds: lowest and highest share of parsed conversations that the filters may remove.
 
@@ -189,7 +190,13 @@ class Source(Declaration):
     split: Split
     timezone: str = "UTC"
     fewest_messages: int = Field(default=3, ge=2)
-    strategies: tuple[Literal["thread", "response", "temporal"], ...] = ("thread", "response", "temporal")
+    strategies: tuple[Literal["thread", "response", "temporal", "summary"], ...] = (
+        "thread",
+        "response",
+        "temporal",
+        "summary",
+    )
+    most_pairs: dict[Literal["thread", "response", "temporal", "summary"], PositiveInt] = Field(default_factory=dict)
     opt_in: str = ""
     filter_bounds: tuple[float, float] = (0.0, 0.9)
     note: str = ""

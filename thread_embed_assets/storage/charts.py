@@ -165,6 +165,42 @@ class Waterfall:
 
 
 @dataclass(frozen=True)
+class Intervals:
+    """Differences and how sure they are, a row each, beside a line at 0.
+
+    Attributes:
+        axis: what the differences are of.
+        rows: name to difference, lower and upper end of its interval, from the top; None where there is none to show.
+    """
+
+    title: str
+    axis: str
+    rows: Mapping[str, tuple[float, float, float] | None]
+    wide: ClassVar[bool] = True
+
+    @property
+    def height(self) -> float:
+        return _AROUND_ROWS + _ROW * len(self.rows)
+
+    def draw(self, axes: Axes, height: float) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        _name_rows(axes, list(self.rows), height)
+        axes.axvline(0, color=GREY, linewidth=1.2, linestyle="--")
+        for row, found in enumerate(self.rows.values()):
+            if found is None:
+                axes.annotate("not run", (0, row), xytext=(4, 0), textcoords="offset points", va="center", color=GREY)
+                continue
+            mean, low, high = found
+            colour = GREEN if low > 0 else ORANGE if high < 0 else BLUE
+            axes.hlines(row, low, high, color=colour, linewidth=1.8)
+            axes.plot([mean], [row], "o", color=colour, markersize=4.5)
+        axes.xaxis.set_major_formatter("{x:+.2f}")
+        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.set_xlabel(self.axis)
+
+
+@dataclass(frozen=True)
 class Timeline:
     """Counts over time.
 
@@ -232,7 +268,7 @@ class HeatMap:
         bar.outline.set_visible(False)
 
 
-Panel = Histogram | Bars | Waterfall | Timeline | HeatMap
+Panel = Histogram | Bars | Waterfall | Intervals | Timeline | HeatMap
 
 
 @dataclass(frozen=True)

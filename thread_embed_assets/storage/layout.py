@@ -58,8 +58,19 @@ class Layout:
         """A sample of each conversation's shingles, to find what may be alike in other sources."""
         return self.data / "cache" / "sketches"
 
+    def summaries(self, source: str) -> Path:
+        return self.data / "summaries" / f"{source}.duckdb"
+
+    def answer_cache(self, source: str) -> Path:
+        """What language models have answered about a source: paid for, so not made anew with the tables."""
+        return self.data / "cache" / "language_models" / f"{source}.sqlite"
+
     def pairs(self, strategy: str, source: str) -> Path:
         return self.data / "pairs" / strategy / f"{source}.duckdb"
+
+    def mined_negatives(self, mix: str) -> Path:
+        """Those of all sources of a mix, by its stage 2 model."""
+        return self.data / "pairs" / "mined" / f"{mix}.duckdb"
 
     def source_report(self, source: str) -> Path:
         return self.data / "reports" / source / "conversations"
@@ -99,6 +110,14 @@ class Layout:
         return self.benchmark / "results" / f"{source}.duckdb"
 
     @property
+    def ablations(self) -> Path:
+        """What training on a small budget tells of the choices the field leaves open, an arm each, and their table."""
+        return self.data / "ablations"
+
+    def ablation(self, arm: str) -> Path:
+        return self.ablations / arm
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 
@@ -108,3 +127,12 @@ class Layout:
     @property
     def promoted_model(self) -> Path:
         return self.models / "thread-embed"
+
+    @property
+    def released(self) -> Path:
+        """Models that travel in the repository, a folder each: small differences from a base."""
+        return self.models / "released"
+
+    def restored(self, name: str, fingerprint: str) -> Path:
+        """A released model put together from its base and its difference: made again whenever it is not there."""
+        return self.data / "cache" / "released" / f"{name}-{fingerprint}"

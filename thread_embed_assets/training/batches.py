@@ -19,8 +19,8 @@ class ConversationBatchSampler(NoDuplicatesBatchSampler):
 
     The library's ``no_duplicates_hashed`` leaves label columns out of its comparison (sentence-transformers 6.2,
     ``valid_label_columns``), so a conversation id given as label would not be kept apart. Here no column counts as a label
-    and the hidden columns of the data set are compared, too; numbers are not. In a small data set a batch takes up half of the
-    conversations at most. The length is exact, so that a resumed run counts epochs as the first one did.
+    and the hidden columns of the data set are compared, too; numbers are not. In a small data set a batch takes up half
+    of the conversations at most. The length is exact, so that a resumed run counts epochs as the first one did.
 
     Of several processes each gets its part of every batch, and the batches are those of one process alone, but for sets too
     small to be divided.

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 import pytest
@@ -17,6 +18,7 @@ from thread_embed_assets.defs.run_graph import run_graph
 from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
 from thread_embed_assets.training.base_models import model_fingerprint
 from thread_embed_assets.training.config import PROFILES
+from thread_embed_assets.training.mining import MOST_DOCUMENTS
 from thread_embed_assets_tests.defs.export import export_source, write_export
 from thread_embed_assets_tests.training.tiny import build_tiny_model
 
@@ -48,6 +50,7 @@ class Workspace:
         patch.setenv("DAGSTER_HOME", str(self.home))
         patch.setitem(CATALOG, SOURCE, export_source(SOURCE, self.export))
         patch.setitem(PROFILES, PROFILE, tiny_profile(tiny_model))
+        patch.setitem(cast("dict[str, int]", MOST_DOCUMENTS), PROFILE, 1_000)
         base = Model("tiny", tiny_model, model_fingerprint(tiny_model))
 
         absent = Contender("all-mpnet-base-v2", "dense", "reference", ("plain",), not_run="left out of these tests")
@@ -55,8 +58,9 @@ class Workspace:
         patch.setattr("thread_embed_assets.defs.benchmark.assets.reference_contenders", lambda: [absent])
 
 
-def tiny_profile(model: Path) -> dict[str, object]:
-    return {
+def tiny_profile(model: Path) -> dict[str, dict[str, object]]:
+    """The stages of `quick` as to what they learn from, on a model that trains in seconds."""
+    small: dict[str, object] = {
         "base_model": str(model),
         "batch_size": 8,
         "mini_batch_size": 8,
@@ -64,6 +68,10 @@ def tiny_profile(model: Path) -> dict[str, object]:
         "save_every": 10,
         "log_every": 1,
         "dev_pairs": 10,
+    }
+    kept = ("strategies", "loss", "hard_negatives")
+    return {
+        stage: {**small, **{n: v for n, v in fields.items() if n in kept}} for stage, fields in PROFILES["quick"].items()
     }
 
 

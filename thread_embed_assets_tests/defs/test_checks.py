@@ -12,9 +12,10 @@ import pytest
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.defs.automation import PAIR, PREPARE
 from thread_embed_assets.defs.gates import not_passed
-from thread_embed_assets.defs.partitions import CATALOG
+from thread_embed_assets.defs.partitions import CATALOG, mixes, sources
 from thread_embed_assets.defs.resources import PAIR_ASSETS, STORED
 from thread_embed_assets.storage.tables import open_table
+from thread_embed_assets.training.config import STAGES
 from thread_embed_assets_tests.defs.conftest import SOURCE, Workspace
 from thread_embed_assets_tests.defs.runs import check, content, definitions, errors, made, plant, run, run_check
 from thread_embed_assets_tests.test_definitions import GRAPH
@@ -34,18 +35,31 @@ PAIR_FAULTS = {
     "non_empty": "DELETE FROM pairs",
     "schema": "ALTER TABLE pairs DROP COLUMN gap_seconds",
     "unique_ids": "INSERT INTO pairs SELECT * FROM pairs LIMIT 1",
-    "window_sizes": "UPDATE pairs SET positive_ids = list_concat(positive_ids, anchor_ids)",
+    "window_sizes": "UPDATE pairs SET anchor_ids = list_concat(anchor_ids, positive_ids)",
     "anchor_without_positive": "UPDATE pairs SET positive = anchor || ' ' || positive",
     "no_private_data": "UPDATE pairs SET anchor = anchor || ' or write to pellwyn@example.org'",
     "no_held_out_text": "UPDATE pairs SET anchor = (SELECT text FROM held_out.messages JOIN held_out.conversations "
     "USING (conversation_id) WHERE split = 'test' ORDER BY message_id LIMIT 1) WHERE split = 'train'",
 }
+SUMMARY_FAULTS = {
+    "schema": "ALTER TABLE summaries DROP COLUMN prompt",
+    "unique_ids": "INSERT INTO summaries SELECT * FROM summaries LIMIT 1",
+    "coverage": "UPDATE summaries SET written_by = ''",
+    "no_private_data": "UPDATE summaries SET title = title || ' or write to pellwyn@example.org'",
+    "no_held_out_conversation": "UPDATE summaries SET conversation_id = (SELECT conversation_id FROM "
+    "held_out.conversations WHERE split = 'test' LIMIT 1), split = 'train'",
+    "not_copied": "UPDATE summaries SET written_by = 'made/up', summary = (SELECT max(text) FROM held_out.messages m "
+    "WHERE m.conversation_id = summaries.conversation_id)",
+}
 FAULTS: list[tuple[str, str, str]] = [
     *(("conversations", name, fault) for name, fault in CONVERSATION_FAULTS.items()),
     *((asset, name, fault) for asset in PAIR_ASSETS for name, fault in PAIR_FAULTS.items()),
+    *(("conversation_summaries", name, fault) for name, fault in SUMMARY_FAULTS.items()),
     ("duplicates", "schema", "ALTER TABLE duplicates DROP COLUMN kind"),
     ("hard_negatives", "schema", "ALTER TABLE hard_negatives DROP COLUMN score"),
     ("hard_negatives", "negatives_from_elsewhere", "UPDATE hard_negatives SET negative_conversation_id = conversation_id"),
+    ("mined_negatives", "schema", "ALTER TABLE hard_negatives DROP COLUMN score"),
+    ("mined_negatives", "negatives_from_elsewhere", "UPDATE hard_negatives SET negative_conversation_id = conversation_id"),
     (
         "benchmark_tasks",
         "query_not_in_its_document",
@@ -57,8 +71,11 @@ FAULTS: list[tuple[str, str, str]] = [
 
 
 OTHERWISE_PLANTED = {
-    ("stage1_checkpoint", "loads_and_is_finite"),
+    *((f"{stage}_checkpoint", "loads_and_is_finite") for stage in STAGES),
     ("benchmark_results", "contamination"),
+    ("ablation", "dev_queries_only"),
+    ("released_weights", "restores_bit_for_bit"),
+    ("released_weights", "may_be_passed_on"),
     ("benchmark_dataset", "no_withheld_text"),
     ("benchmark_dataset", "no_people"),
 }
@@ -71,7 +88,7 @@ def test_every_check_has_a_planted_fault() -> None:
 
 def test_sound_data_passes_every_check(instance: dg.DagsterInstance) -> None:
     graph = definitions().resolve_asset_graph()
-    partitioned = {key for key in graph.asset_check_keys if graph.get(key).partitions_def}
+    partitioned = {key for key in graph.asset_check_keys if graph.get(key).partitions_def in (sources, mixes)}
     assert len(partitioned) > len(FAULTS)
     assert not_passed(instance, partitioned, SOURCE) == []
     whole = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(graph.asset_check_keys - partitioned))
@@ -140,6 +157,13 @@ def test_a_withheld_text_or_a_person_in_the_data_set_is_seen(
 DUPLICATE_MESSAGE = "INSERT INTO messages SELECT * FROM messages LIMIT 1"
 BLOCKED = [
     ("conversations", "conversations.assets.build_conversations", DUPLICATE_MESSAGE, "unique_ids", ["thread_pairs"]),
+    (
+        "conversation_summaries",
+        "conversations.assets.build_summaries",
+        SUMMARY_FAULTS["unique_ids"],
+        "unique_ids",
+        ["summary_pairs"],
+    ),
     *(
         (asset, "pairs.assets.build_pairs", PAIR_FAULTS["unique_ids"], "unique_ids", ["hard_negatives"])
         for asset in PAIR_ASSETS

@@ -6,9 +6,10 @@ import pytest
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.defs.gates import keys_of, not_passed, require_passed
 from thread_embed_assets.defs.partitions import mixes
-from thread_embed_assets.defs.resources import STAGE1, STORED
+from thread_embed_assets.defs.resources import STORED
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.training.checkpoint import latest_checkpoint
+from thread_embed_assets.training.config import STAGE1, STAGE3
 from thread_embed_assets_tests.defs.conftest import SOURCE, Workspace
 from thread_embed_assets_tests.defs.runs import TRAIN, check, content, errors, made, plant, run
 from thread_embed_assets_tests.defs.training.fake_pipes import FakePipes
@@ -71,14 +72,14 @@ def test_training_refuses_data_that_failed_a_check_until_it_is_mended(
 def test_results_are_not_made_from_a_checkpoint_or_tasks_that_a_check_refused(
     workspace: Workspace, instance: dg.DagsterInstance
 ) -> None:
-    [weights] = workspace.layout.checkpoints(SOURCE, STAGE1).glob("*/model/model.safetensors")
+    [weights] = workspace.layout.checkpoints(SOURCE, STAGE3).glob("*/model/model.safetensors")
     sound, results = weights.read_bytes(), content(workspace.layout.results(SOURCE))
     weights.write_bytes(sound[:-100])
-    assert not check(instance, "stage1_checkpoint", "loads_and_is_finite", SOURCE).passed
+    assert not check(instance, "stage3_checkpoint", "loads_and_is_finite", SOURCE).passed
     refused = run(instance, ["benchmark_results"], SOURCE)
-    assert not refused.success and "blocked by stage1_checkpoint/loads_and_is_finite (failed)" in errors(refused)
+    assert not refused.success and "blocked by stage3_checkpoint/loads_and_is_finite (failed)" in errors(refused)
     weights.write_bytes(sound)
-    assert check(instance, "stage1_checkpoint", "loads_and_is_finite", SOURCE).passed
+    assert check(instance, "stage3_checkpoint", "loads_and_is_finite", SOURCE).passed
     plant(workspace.layout.tasks(SOURCE), "UPDATE queries SET split = 'dev'")
     assert not check(instance, "benchmark_tasks", "held_out_only", SOURCE).passed
     refused = run(instance, ["benchmark_results"], SOURCE)

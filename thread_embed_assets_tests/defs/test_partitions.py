@@ -12,15 +12,16 @@ def _source(name: str, platform: str, **fields: object) -> Source:
     return Source.model_validate(entry | fields)
 
 
-def test_mixes_are_all_one_without_each_platform_and_one_for_each_workspace() -> None:
+def test_mixes_are_all_open_one_without_each_platform_and_one_for_each_workspace() -> None:
     catalog = {
         "team": _source("team", "slack", workspace=True),
-        "talk": _source("talk", "irc"),
+        "talk": _source("talk", "irc", redistribute=True),
         "chat": _source("chat", "slack"),
         "exam": _source("exam", "discord", roles=["benchmark"]),
     }
     assert mixes_of(catalog) == {
         "all": ["team", "talk", "chat"],
+        "open": ["talk"],
         "without_slack": ["talk"],
         "without_irc": ["team", "chat"],
         "team": ["team"],
@@ -28,17 +29,19 @@ def test_mixes_are_all_one_without_each_platform_and_one_for_each_workspace() ->
 
 
 def test_a_source_that_does_not_train_is_in_no_mix() -> None:
-    assert mixes_of({"exam": _source("exam", "irc", roles=["benchmark"], workspace=True)}) == {"all": []}
+    assert mixes_of({"exam": _source("exam", "irc", roles=["benchmark"], workspace=True)}) == {"all": [], "open": []}
 
 
 def test_each_source_maps_to_the_mixes_that_train_on_it() -> None:
     assert sources.get_partition_keys() == list(CATALOG)
     mapped = source_to_mixes.downstream_partition_keys_by_upstream_partition_key
     assert mapped == {source: {mix for mix, members in MIXES.items() if source in members} for source in CATALOG}
-    assert mapped["sample_workspace"] == {"all", "without_irc", "without_dialogue", "without_discord", "sample_workspace"}
+    without = {"without_irc", "without_dialogue", "without_discord"}
+    assert mapped["sample_workspace"] == {"all", "open", "sample_workspace", *without}
+    assert "open" not in mapped["slack_dev_chats"], "its licence lets nobody pass it on"
 
 
-def test_a_source_is_scored_by_all_by_the_mix_that_never_saw_its_platform_and_by_its_own() -> None:
-    assert mixes_scored_on("sample_workspace") == ["all", "without_slack", "sample_workspace"]
-    assert mixes_scored_on("irc_disentangle") == ["all", "without_irc"]
+def test_a_source_is_scored_by_all_by_open_by_the_mix_that_never_saw_its_platform_and_by_its_own() -> None:
+    assert mixes_scored_on("sample_workspace") == ["all", "open", "without_slack", "sample_workspace"]
+    assert mixes_scored_on("irc_disentangle") == ["all", "open", "without_irc"]
     assert "irc_disentangle" not in MIXES["without_irc"] and "irc_disentangle" in MIXES["all"]

@@ -19,6 +19,7 @@ from thread_embed_assets.storage.charts import (
     Chart,
     HeatMap,
     Histogram,
+    Intervals,
     Panel,
     Timeline,
     Waterfall,
@@ -82,6 +83,18 @@ def test_a_waterfall_ends_where_the_losses_leave_it() -> None:
     assert bars == [(0, 1_000), (700, 300), (699, 1), (0, 699)]
     assert _texts(axes) == ["1,000", "−300 (30.0%)", "−1 (0.1%)", "699 (69.9%)"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["parsed", "bots", "a sliver", "kept"]
+
+
+def test_intervals_stand_on_their_side_of_zero_and_what_was_not_run_says_so() -> None:
+    rows = {"better": (0.2, 0.1, 0.3), "unsure": (0.1, -0.1, 0.3), "absent": None, "worse": (-0.2, -0.3, -0.1)}
+    axes = _axes(Intervals("arms", "difference", rows))
+    lines = {
+        tuple(map(float, segment[:, 0])): c.get_colors()[0][:3] for c in axes.collections for segment in c.get_segments()
+    }
+    assert set(lines) == {(0.1, 0.3), (-0.1, 0.3), (-0.3, -0.1)}
+    assert len({tuple(colour) for colour in lines.values()}) == 3, "above 0, around it and below it look different"
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(rows)
+    assert _texts(axes) == ["not run"]
 
 
 def test_the_median_is_marked_where_it_is() -> None:

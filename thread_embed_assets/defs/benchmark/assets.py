@@ -21,13 +21,14 @@ from thread_embed_assets.defs.conversations.checks import conversation_checks
 from thread_embed_assets.defs.gates import keys_of, require_passed
 from thread_embed_assets.defs.metadata import OWNERS, counts_table
 from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG, mixes_scored_on, sources
-from thread_embed_assets.defs.resources import STAGE1, LayoutResource, many
-from thread_embed_assets.defs.training.checks import checkpoint_checks
+from thread_embed_assets.defs.resources import LayoutResource, many
+from thread_embed_assets.defs.training.checks import CHECKPOINTS, checks_of
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.release.standing import released_contenders
 from thread_embed_assets.sources.fetch import RawDataset, open_raw
 from thread_embed_assets.storage.fingerprint import of_json
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
-from thread_embed_assets.training.checkpoint import latest_checkpoint
+from thread_embed_assets.training.checkpoint import final_checkpoint
 from thread_embed_assets.training.config import MINILM
 
 
@@ -61,7 +62,7 @@ def benchmark_tasks(
 @dg.asset(
     group_name="benchmark",
     partitions_def=sources,
-    deps=[dg.AssetDep("stage1_checkpoint", partition_mapping=dg.AllPartitionMapping())],
+    deps=CHECKPOINTS,
     kinds={"duckdb", "pytorch"},
     owners=OWNERS,
     code_version="2",
@@ -69,7 +70,7 @@ def benchmark_tasks(
 def benchmark_results(
     context: dg.AssetExecutionContext, layout: LayoutResource, benchmark_tasks: Path
 ) -> dg.MaterializeResult[Path]:
-    """Baselines, reference models, the base model, and the checkpoints of every mix that matters here, on its tasks.
+    """Baselines, reference, base and released models, and the checkpoints of every mix that matters here, on its tasks.
 
     Needs the tasks and at least one checkpoint: of the mix `all`, of the mix without this platform, or of the source itself.
     About 25 texts a second on two cores, each text embedded once for all tasks and runs.
@@ -78,10 +79,11 @@ def benchmark_results(
     checkpoints = scored_checkpoints(place, source)
     if not checkpoints:
         problem = f"none of the mixes {', '.join(mixes_scored_on(source))} has a checkpoint"
-        raise InputError(f"source {source!r}", problem, "Materialise stage1_checkpoint of one of them")
+        raise InputError(f"source {source!r}", problem, "Run the train job for one of them")
     require_passed(context.instance, keys_of([*conversation_checks, *task_checks]), source)
-    for mix in checkpoints:
-        require_passed(context.instance, keys_of(checkpoint_checks), mix)
+    for mix, checkpoint in checkpoints.items():
+        require_passed(context.instance, keys_of(checks_of(checkpoint)), mix)
+    released, not_run = released_contenders(place, source, benchmark_tasks, CATALOG)
     contenders = standard_contenders(
         _base_model(),
         [
@@ -90,8 +92,9 @@ def benchmark_results(
                 "tuned_transfer" if mix == f"without_{CATALOG[source].platform}" else "tuned",
             )
             for mix, checkpoint in checkpoints.items()
-        ],
-        reference_contenders(),
+        ]
+        + released,
+        [*reference_contenders(), *not_run],
     )
     tables = evaluate_source(benchmark_tasks, source, contenders, place)
     path = place.results(source)
@@ -177,7 +180,7 @@ class RegressionConfig(dg.Config):
 
 @dg.asset(
     group_name="benchmark",
-    deps=[dg.AssetDep("stage1_checkpoint", partition_mapping=dg.AllPartitionMapping())],
+    deps=CHECKPOINTS,
     kinds={"pytorch"},
     owners=OWNERS,
     code_version="1",
@@ -191,9 +194,9 @@ def regression_results(
     floor is then not known. Hours on two cores where all of it is there.
     """
     place = layout.layout()
-    checkpoint = latest_checkpoint(place, config.mix, STAGE1)
+    checkpoint = final_checkpoint(place, config.mix)
     if checkpoint is None:
-        raise InputError("regression_results", f"the mix {config.mix!r} has no checkpoint", "Materialise stage1_checkpoint")
+        raise InputError("regression_results", f"the mix {config.mix!r} has no checkpoint", "Run the train job for it")
     base = _base_model()
     result = check_regression(checkpoint.model, base.location, (f"ThreadEmbed-{config.mix}", base.name))
     paths = write_regression(result, place.regression)

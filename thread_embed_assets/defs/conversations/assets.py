@@ -116,7 +116,7 @@ def conversation_summaries(
 ) -> dg.MaterializeResult[TableHandle]:
     """A summary, a title and search questions for train and dev conversations; `written_by` says who wrote them.
 
-    Without a named writer an offline stand-in makes them from the thread's own words, some 1,000 threads a second. A
+    Without a named writer an offline stand-in makes them from the thread's own words, some 500 threads a second. A
     language model gets masked text only; its answers are paid for once and kept by content.
     """
     source, place = CATALOG[context.partition_key], layout.layout()

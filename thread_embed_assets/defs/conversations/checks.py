@@ -9,9 +9,12 @@ from thread_embed_assets.chat.duplicates import DUPLICATES
 from thread_embed_assets.chat.normalise import Normalised, open_normalised
 from thread_embed_assets.defs.checks import PartitionCheck, blocking_checks
 from thread_embed_assets.defs.partitions import CATALOG, sources
+from thread_embed_assets.defs.resources import STORED
+from thread_embed_assets.language_models import quality as summary_quality
+from thread_embed_assets.pairs.schema import Strategy
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.quality import has_schema
-from thread_embed_assets.storage.tables import open_table
+from thread_embed_assets.storage.tables import TableHandle, open_table
 from thread_embed_assets.verdict import Verdict
 
 
@@ -40,6 +43,32 @@ def _duplicates_schema(layout: Layout, source: str) -> Verdict:
     return has_schema(open_table(layout.duplicates(source), "duplicates"), DUPLICATES)
 
 
+def _on_summaries(check: Callable[[TableHandle], Verdict]) -> PartitionCheck:
+    def run(layout: Layout, source: str) -> Verdict:
+        return _if_written(source, STORED["conversation_summaries"].open(layout, source), check)
+
+    run.__doc__ = check.__doc__
+    return run
+
+
+def _on_summaries_and_stored(check: Callable[[TableHandle, Normalised], Verdict]) -> PartitionCheck:
+    def run(layout: Layout, source: str) -> Verdict:
+        stored = open_normalised(layout.conversations(source))
+        summaries = STORED["conversation_summaries"].open(layout, source)
+        return _if_written(source, summaries, lambda handle: check(handle, stored))
+
+    run.__doc__ = check.__doc__
+    return run
+
+
+def _if_written(source: str, summaries: TableHandle, check: Callable[[TableHandle], Verdict]) -> Verdict:
+    """The check, unless the catalogue leaves strategy D out for the source: then there must be no summaries."""
+    if Strategy.SUMMARY in CATALOG[source].strategies:
+        return check(summaries)
+    rows = summaries.rows
+    return Verdict(rows == 0, f"{rows} summaries, where the catalogue leaves strategy D out", {"rows": rows})
+
+
 conversation_checks = blocking_checks(
     "conversations",
     sources,
@@ -54,3 +83,15 @@ conversation_checks = blocking_checks(
     },
 )
 duplicate_checks = blocking_checks("duplicates", sources, {"schema": _duplicates_schema})
+summary_checks = blocking_checks(
+    "conversation_summaries",
+    sources,
+    {
+        "schema": _on_summaries(summary_quality.schema),
+        "unique_ids": _on_summaries(summary_quality.unique_ids),
+        "coverage": _on_summaries(summary_quality.coverage),
+        "no_private_data": _on_summaries(summary_quality.no_private_data),
+        "no_held_out_conversation": _on_summaries_and_stored(summary_quality.no_held_out_conversation),
+        "not_copied": _on_summaries_and_stored(summary_quality.not_copied),
+    },
+)

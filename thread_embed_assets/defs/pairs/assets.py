@@ -9,24 +9,32 @@ from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.defs.metadata import OWNERS, rows_table, table_metadata, table_schema
 from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.defs.resources import LayoutResource
+from thread_embed_assets.errors import InputError
 from thread_embed_assets.pairs.build import PairOptions, build_pairs
-from thread_embed_assets.pairs.candidates import WINDOW_SIZES
+from thread_embed_assets.pairs.candidates import DEFAULT_WINDOWS, WINDOWS
 from thread_embed_assets.pairs.hard_negatives import HardNegativeOptions, mine
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES, HARD_NEGATIVES_FOLDER, PAIRS, Strategy
+from thread_embed_assets.pairs.volume import MOST_PER_CONVERSATION, most_pairs
+from thread_embed_assets.sources.catalog import Source
 from thread_embed_assets.storage.tables import TableHandle
 
 _EXAMPLES = 5
 
 
 class PairConfig(dg.Config):
-    """How the windows of a pair table are cut and written."""
+    """How the windows of a pair table are cut and written, and how many pairs are kept."""
 
     text_format: str = Field(DEFAULT_FORMAT, description="plain, speakers, times or speakers_times (chat/formats.py).")
-    window_sizes: list[int] = Field(list(WINDOW_SIZES), description="Allowed messages in a window, ascending.")
+    windows: str = Field(DEFAULT_WINDOWS, description="Messages in a window: 3, 5, 8, or random (3 to 8).")
     keep_share: float = Field(1.0, gt=0, le=1, description="Share of conversations that make pairs, drawn by id.")
+    most_pairs: int = Field(0, ge=0, description="Pairs kept, a uniform sample; 0 takes the catalogue's number.")
+    most_per_conversation: int = Field(MOST_PER_CONVERSATION, ge=1, description="Pairs kept of a conversation.")
 
-    def options(self) -> PairOptions:
-        return PairOptions(self.text_format, tuple(self.window_sizes), self.keep_share)
+    def options(self, strategy: Strategy, source: Source) -> PairOptions:
+        if self.windows not in WINDOWS:
+            raise InputError("windows", f"there is no choice {self.windows!r}", f"Choose one of {', '.join(WINDOWS)}")
+        most = self.most_pairs or most_pairs(strategy, source.most_pairs)
+        return PairOptions(self.text_format, WINDOWS[self.windows], self.keep_share, most, self.most_per_conversation)
 
 
 class HardNegativeConfig(dg.Config):
@@ -37,14 +45,18 @@ class HardNegativeConfig(dg.Config):
 
 
 def _pairs_asset(strategy: Strategy, holds: str) -> dg.AssetsDefinition:
+    of_summaries = strategy is Strategy.SUMMARY
+
     @dg.asset(
         name=f"{strategy}_pairs",
         group_name="pairs",
         partitions_def=sources,
+        ins={"summaries": dg.AssetIn("conversation_summaries")} if of_summaries else {},
         kinds={"duckdb"},
         owners=OWNERS,
-        code_version="3",
-        description=f"{holds}\n\nNeeds the source's conversations and duplicates. About 10,000 pairs a second on one core.",
+        code_version="4",
+        description=f"{holds}\n\nNeeds the source's conversations and duplicates. About 10,000 pairs a second on one core. "
+        "Of more pairs than the catalogue allows, a uniform sample is kept.",
         metadata={"dagster/column_schema": table_schema(PAIRS), "dagster/table_name": "pairs"},
     )
     def pairs(
@@ -53,6 +65,7 @@ def _pairs_asset(strategy: Strategy, holds: str) -> dg.AssetsDefinition:
         layout: LayoutResource,
         conversations: Normalised,
         duplicates: TableHandle,
+        **also: TableHandle,
     ) -> dg.MaterializeResult[TableHandle]:
         source = CATALOG[context.partition_key]
         handle = build_pairs(
@@ -60,11 +73,12 @@ def _pairs_asset(strategy: Strategy, holds: str) -> dg.AssetsDefinition:
             source.name,
             conversations.conversations,
             conversations.messages,
-            config.options(),
+            config.options(strategy, source),
             layout.layout().pairs(strategy, source.name),
             allowed=source.strategies,
             dropped=dropped_ids(duplicates),
             held_out=held_out_shingles(duplicates),
+            summaries=also.get("summaries"),
         )
         return _materialized(handle, ("anchor", "positive", "gap_seconds"), "split = 'train'")
 
@@ -88,6 +102,10 @@ temporal_pairs = _pairs_asset(
     Strategy.TEMPORAL,
     "Strategy C: a window and the next one, with a window of the same channel at another time as negative.",
 )
+summary_pairs = _pairs_asset(
+    Strategy.SUMMARY,
+    "Strategy D: a summary, a title or a search question about a thread, and the thread or its best fitting window.",
+)
 
 
 @dg.asset(
@@ -105,12 +123,14 @@ def hard_negatives(
     thread_pairs: TableHandle,
     response_pairs: TableHandle,
     temporal_pairs: TableHandle,
+    summary_pairs: TableHandle,
 ) -> dg.MaterializeResult[TableHandle]:
     """Same-channel and BM25 negatives for the train anchors of all strategies.
 
-    Needs the pair tables. About 1,500 anchors a second on one core; `counts` says what was rejected and why.
+    Needs the pair tables. About 1,500 anchors a second on one core, 650 where a source fills whole blocks of 100,000 texts;
+    `counts` says what was rejected and why.
     """
     path = layout.layout().pairs(HARD_NEGATIVES_FOLDER, context.partition_key)
     options = HardNegativeOptions(config.per_anchor, config.retrieved)
-    handle = mine([thread_pairs, response_pairs, temporal_pairs], options, path)
+    handle = mine([thread_pairs, response_pairs, temporal_pairs, summary_pairs], options, path)
     return _materialized(handle, ("kind", "score", "negative"))

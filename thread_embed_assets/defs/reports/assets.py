@@ -53,13 +53,19 @@ def pairs_report(
     thread_pairs: TableHandle,
     response_pairs: TableHandle,
     temporal_pairs: TableHandle,
+    summary_pairs: TableHandle,
     hard_negatives: TableHandle,
 ) -> dg.MaterializeResult[None]:
     """The page of a source's pairs: per strategy lengths, overlap, times, channels, and examples with their hard negatives.
 
     Needs the pair tables and the hard negatives. Seconds.
     """
-    handles = {Strategy.THREAD: thread_pairs, Strategy.RESPONSE: response_pairs, Strategy.TEMPORAL: temporal_pairs}
+    handles = {
+        Strategy.THREAD: thread_pairs,
+        Strategy.RESPONSE: response_pairs,
+        Strategy.TEMPORAL: temporal_pairs,
+        Strategy.SUMMARY: summary_pairs,
+    }
     figures = [explore_pairs(strategy, pairs, hard_negatives) for strategy, pairs in handles.items()]
     folder = layout.layout().pairs_report(context.partition_key)
     page = write_page(pairs_page(context.partition_key, figures), folder)

@@ -7,9 +7,8 @@ import dagster as dg
 import pytest
 
 from thread_embed_assets.defs.partitions import CATALOG
-from thread_embed_assets.defs.resources import STAGE1
 from thread_embed_assets.storage.tables import open_table
-from thread_embed_assets.training.checkpoint import latest_checkpoint
+from thread_embed_assets.training.checkpoint import final_checkpoint
 from thread_embed_assets_tests.defs.conftest import SOURCE, Workspace
 from thread_embed_assets_tests.defs.runs import content, errors, materialization, run
 
@@ -33,7 +32,7 @@ def test_a_source_that_is_not_for_the_benchmark_gets_no_tasks(
 
 
 def test_results_name_the_checkpoints_they_score(workspace: Workspace, instance: dg.DagsterInstance) -> None:
-    checkpoint = latest_checkpoint(workspace.layout, SOURCE, STAGE1)
+    checkpoint = final_checkpoint(workspace.layout, SOURCE)
     assert checkpoint is not None
     metadata = {k: v.value for k, v in materialization(instance, "benchmark_results", SOURCE).metadata.items()}
     assert metadata["checkpoints"] == {SOURCE: checkpoint.fingerprint}
@@ -50,14 +49,14 @@ def test_without_a_checkpoint_there_is_nothing_to_score(workspace: Workspace, in
     shutil.rmtree(workspace.layout.models / "checkpoints")
     refused = run(instance, ["benchmark_results"], SOURCE)
     assert not refused.success
-    expected = f"source '{SOURCE}': none of the mixes all, without_slack, {SOURCE} has a checkpoint. Materialise stage1"
+    expected = f"source '{SOURCE}': none of the mixes all, open, without_slack, {SOURCE} has a checkpoint. Run the train"
     assert expected in errors(refused)
 
 
 def test_a_checkpoint_of_another_configuration_is_named_and_the_last_results_stay(
     workspace: Workspace, instance: dg.DagsterInstance
 ) -> None:
-    checkpoint = latest_checkpoint(workspace.layout, SOURCE, STAGE1)
+    checkpoint = final_checkpoint(workspace.layout, SOURCE)
     assert checkpoint is not None
     foreign = checkpoint.folder.with_name("0123456789abcdef")
     shutil.copytree(checkpoint.folder, foreign)

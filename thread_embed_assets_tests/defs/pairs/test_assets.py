@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import dagster as dg
 import pytest
 
@@ -40,13 +42,15 @@ def test_materialising_again_gives_the_same_data_versions(workspace: Workspace, 
 
 def test_options_change_the_data_version_and_reach_the_table(workspace: Workspace, instance: dg.DagsterInstance) -> None:
     first = data_versions(instance, ["thread_pairs"], SOURCE)
-    options = {"text_format": "speakers", "window_sizes": [3, 4], "keep_share": 0.5}
+    options = {"text_format": "speakers", "windows": "3", "keep_share": 0.5, "most_pairs": 20, "most_per_conversation": 2}
     config = {"ops": {"thread_pairs": {"config": options}}}
     assert run(instance, ["thread_pairs"], SOURCE, config).success
     assert data_versions(instance, ["thread_pairs"], SOURCE) != first
     rows = list(STORED["thread_pairs"].open(workspace.layout, SOURCE).rows_as_dicts())
     assert {row["text_format"] for row in rows} == {"speakers"}
-    assert {len(row["positive_ids"]) for row in rows} <= {3, 4}
+    assert {len(row["positive_ids"]) for row in rows} == {3}
+    assert len(rows) == 20
+    assert max(Counter(row["conversation_id"] for row in rows).values()) <= 2
 
 
 def test_a_wrong_option_is_named_and_the_last_good_table_stays(workspace: Workspace, instance: dg.DagsterInstance) -> None:
