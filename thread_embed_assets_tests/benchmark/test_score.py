@@ -71,7 +71,7 @@ def test_a_model_folder_is_scored_beside_bm25_and_the_base(
     assert place.benchmark == layout.benchmark / "scored" / "my_model"
     assert str(place.benchmark / "leaderboard.html") in printed
     rows = list(open_table(place.results("made"), "summary").rows_as_dicts(where="contender = 'my_model'"))
-    assert {row["format"] for row in rows} == {"speakers"}
+    assert {row["format"] for row in rows} == {"speakers", "speakers by window"}
     mine = {row["MRR@10"] for row in rows if row["task"] == "thread" and row["split"] == "test" and row["index"] == "corpus"}
     assert mine
     compared = list(open_table(place.results("made"), "comparisons").rows_as_dicts())
