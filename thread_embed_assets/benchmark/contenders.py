@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from thread_embed_assets.benchmark.api_models import ApiEncoder, no_key, provider_of
+from thread_embed_assets.benchmark.best_window import whole_and_by_window
 from thread_embed_assets.benchmark.embeddings import Encoder, ModelEncoder, Pooling
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
 from thread_embed_assets.errors import InputError
@@ -85,7 +86,8 @@ class Contender:
         name: unique among the contenders of a benchmark.
         kind: ``recency`` and ``speakers`` read no text; ``hybrid`` is the sum of the two contenders named in ``parts``.
         role: what it is compared as.
-        formats: text formats it may be given; of several the best on dev is taken. A hybrid takes its parts' formats.
+        formats: text formats it may be given, whole or (a dense contender) ``by window``; of several the best on dev is
+            taken. A hybrid takes its parts' formats.
         model: the model of a dense contender.
         truncate_dim: use only the first components of its vectors.
         parts: names of a hybrid's two contenders, which must be declared before it.
@@ -121,7 +123,7 @@ def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequenc
     """The baselines, the base model and its sums with BM25, each reference and tuned model alone and with BM25.
 
     Args:
-        base: the model that training started from, given every text format.
+        base: the model that training started from, given every text format, whole and by window.
         tuned: checkpoints, each with a ``thread_embed.json`` that names its one text format.
         references: rows of :func:`reference_contenders`.
     """
@@ -129,14 +131,15 @@ def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequenc
         BM25,
         RECENCY,
         SPEAKERS,
-        Contender(base.name, "dense", "base", tuple(FORMATS), base),
+        Contender(base.name, "dense", "base", whole_and_by_window(tuple(FORMATS)), base),
         _with_bm25(base.name, "base_hybrid"),
         _with_bm25(base.name, "base_hybrid", "reciprocal_rank"),
     ]
     for reference in references:
         rows += [reference] if reference.not_run else [reference, _with_bm25(reference.name, "reference")]
     for one in tuned:
-        rows.append(Contender(one.model.name, "dense", one.role, (text_format_of(one.model.location),), one.model))
+        formats = whole_and_by_window((text_format_of(one.model.location),))
+        rows.append(Contender(one.model.name, "dense", one.role, formats, one.model))
         rows.append(_with_bm25(one.model.name, "tuned_hybrid"))
     return rows
 
@@ -274,9 +277,9 @@ def reference_contenders(references: Mapping[str, Reference] | None = None) -> l
     for one in (load_references() if references is None else references).values():
         found = find_model(one, download=_is_set(DOWNLOAD_VARIABLE), send=_is_set(API_VARIABLE))
         if isinstance(found, str):
-            rows.append(Contender(one.name, "dense", "reference", one.formats, not_run=found))
+            rows.append(Contender(one.name, "dense", "reference", not_run=found))
         else:
-            rows.append(Contender(one.name, "dense", "reference", one.formats_here(), found))
+            rows.append(Contender(one.name, "dense", "reference", whole_and_by_window(one.formats_here()), found))
     return rows
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from thread_embed_assets.benchmark.best_window import BY_WINDOW, BestWindow, windows
 from thread_embed_assets.benchmark.breakdowns import breakdowns
 from thread_embed_assets.benchmark.contenders import Contender, Model, open_encoder
-from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder, Vectors
+from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder
 from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS, Run, per_query
 from thread_embed_assets.benchmark.result_tables import (
     SCHEMAS,
@@ -184,10 +185,10 @@ class _Bench:
         return view != "paraphrase" or any(task.paraphrases())
 
     def _shorter(self, contender: Contender, task: Task, text_format: str) -> Iterator[Scored]:
-        queries, documents = self._vectors(contender, self.cache, *self._texts(task, text_format, "masked"))
         for dim in DIMS:
-            if dim < queries.shape[1]:
-                run = search(Dense(queries, documents, truncate_dim=dim), task.query_ids, task.document_ids)
+            scorer = self._dense(contender, task, text_format, "masked", dim)
+            if scorer is not None:
+                run = search(scorer, task.query_ids, task.document_ids)
                 yield self._scored(contender, task, text_format, run, dim=dim)
 
     def _score(
@@ -240,24 +241,35 @@ class _Bench:
             return Recency(task.query_times(), *task.document_times())
         if contender.kind == "speakers":
             return SpeakerOverlap(task.query_people(), task.document_people())
+        if contender.kind == "dense":
+            scorer = self._dense(contender, task, text_format, view)
+            assert scorer is not None
+            return scorer
         key = (task.name, task.split, text_format, view)
-        if contender.kind == "bm25" and key in self._bm25:
-            return self._bm25[key]
-        queries, documents = self._texts(task, text_format, view)
-        if contender.kind == "bm25":
+        if key not in self._bm25:
             if not any(known[:2] == key[:2] for known in self._bm25):
                 self._bm25.clear()
-            return self._bm25.setdefault(key, Bm25(queries, documents))
-        return Dense(*self._vectors(contender, self.private_cache if view == "intact" else self.cache, queries, documents))
+            self._bm25[key] = Bm25(*self._texts(task, text_format, view))
+        return self._bm25[key]
 
-    def _vectors(
-        self, contender: Contender, cache: EmbeddingCache, queries: Sequence[str], documents: Sequence[str]
-    ) -> tuple[Vectors, Vectors]:
+    def _dense(
+        self, contender: Contender, task: Task, text_format: str, view: View, dim: int | None = None
+    ) -> Scorer | None:
+        """None where the model's vectors are no larger than ``dim``."""
         assert contender.model is not None
         if contender.name not in self._encoders:
             self._encoders[contender.name] = self.encoder_of(contender.model)
         encoder = self._encoders[contender.name]
-        return cache.embed(encoder, queries, "query"), cache.embed(encoder, documents, "document")
+        cache = self.private_cache if view == "intact" else self.cache
+        asked, texts = self._texts(task, text_format.removesuffix(BY_WINDOW), view)
+        queries = cache.embed(encoder, asked, "query")
+        if dim is not None and dim >= queries.shape[1]:
+            return None
+        if not text_format.endswith(BY_WINDOW):
+            return Dense(queries, cache.embed(encoder, texts, "document"), dim)
+        parts = [windows(text) for text in texts]
+        vectors = cache.embed(encoder, [part for document in parts for part in document], "document")
+        return BestWindow(queries, vectors, [len(document) for document in parts], dim)
 
     def _texts(self, task: Task, text_format: str, view: View) -> tuple[list[str], list[str]]:
         """Queries and documents; names stand in texts of memory only."""

@@ -81,15 +81,16 @@ class Dense:
 
     def __init__(self, queries: Vectors, documents: Vectors, truncate_dim: int | None = None) -> None:
         self.shape = (len(queries), len(documents))
-        self._queries = _cut(queries, truncate_dim)
-        self._documents = _cut(documents, truncate_dim)
+        self._queries = cut_to(queries, truncate_dim)
+        self._documents = cut_to(documents, truncate_dim)
 
     def block(self, start: int, stop: int) -> Scores:
         scores: Scores = self._queries[start:stop] @ self._documents.T
         return scores
 
 
-def _cut(vectors: Vectors, size: int | None) -> Vectors:
+def cut_to(vectors: Vectors, size: int | None) -> Vectors:
+    """The first ``size`` components of each vector, made unit again; None takes all."""
     if size is None:
         return vectors
     return unit(vectors[:, :size])

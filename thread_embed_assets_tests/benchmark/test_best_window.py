@@ -1,18 +1,69 @@
+"""Documents read by window: how they are cut, and that the best window counts."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from thread_embed_assets.benchmark.best_window import BestWindow
-from thread_embed_assets.benchmark.embeddings import unit
+from thread_embed_assets.benchmark import best_window
+from thread_embed_assets.benchmark.best_window import BestWindow, whole_and_by_window, windows
+from thread_embed_assets.benchmark.retrievers import Dense
+
+LINES = st.lists(st.text(alphabet="ab \n", max_size=40), max_size=12)
 
 
-def test_a_document_is_as_close_as_its_best_window() -> None:
-    draw = np.random.default_rng(1)
-    queries, windows = (unit(draw.normal(size=(n, 8)).astype(np.float32)) for n in (5, 9))
-    counts = [1, 4, 1, 3]
-    scorer = BestWindow(queries, windows, counts)
+def test_formats_are_offered_whole_and_by_window() -> None:
+    assert whole_and_by_window(("plain", "times")) == ("plain", "times", "plain by window", "times by window")
+
+
+def test_windows_hold_whole_lines_and_begin_with_a_short_line_of_the_one_before() -> None:
+    lines = ["the build broke", "again?", "yes, on the release branch since nine", "who merged last"]
+    assert windows("\n".join(lines), 40) == ["the build broke\nagain?", lines[2], lines[3]]
+    assert windows("\n".join(lines), 50) == ["the build broke\nagain?", f"again?\n{lines[2]}", lines[3]]
+    assert windows("") == [""]
+    assert windows("short\ntext") == ["short\ntext"]
+
+
+def test_a_line_beyond_the_limit_is_cut_at_spaces() -> None:
+    assert windows("one two three four", 9) == ["one two", "three", "four"]
+    assert windows("x" * 25, 10) == ["x" * 10, "x" * 10, "x" * 5]
+
+
+@given(lines=LINES, characters=st.integers(3, 60))
+def test_windows_cover_the_text_in_order_within_the_limit(lines: list[str], characters: int) -> None:
+    text = "\n".join(lines)
+    found = windows(text, characters)
+    assert max(map(len, found)) <= characters
+    at = 0
+    for word in text.split():
+        if len(word) <= characters:
+            at = next(place for place, window in enumerate(found) if place >= at and word in window)
+    assert {piece for window in found for piece in window.split() if len(piece) < characters} <= {
+        word[start:] for word in text.split() for start in range(len(word))
+    }
+
+
+def test_the_best_window_of_a_document_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+
+    def units(rows: int) -> np.ndarray:
+        vectors = draw.standard_normal((rows, 8)).astype(np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    queries, parts, counts = units(5), units(12), [1, 4, 2, 5]
+    each = Dense(queries, parts).block(1, 4)
+    best = np.stack([each[:, a:b].max(axis=1) for a, b in ((0, 1), (1, 5), (5, 7), (7, 12))], axis=1)
+    scorer = BestWindow(queries, parts, counts)
     assert scorer.shape == (5, 4)
-    owner = np.repeat(range(4), counts)
-    expected = [[max(q @ w for w, o in zip(windows, owner, strict=True) if o == d) for d in range(4)] for q in queries[2:5]]
-    assert scorer.block(2, 5) == pytest.approx(np.array(expected), abs=1e-6)
+    np.testing.assert_allclose(scorer.block(1, 4), best, atol=1e-6)
+    monkeypatch.setattr(best_window, "_WINDOWS_AT_ONCE", 5)
+    np.testing.assert_allclose(scorer.block(1, 4), best, atol=1e-6)
+    shorter = Dense(queries, parts, truncate_dim=3).block(0, 5)
+    np.testing.assert_allclose(BestWindow(queries, parts, counts, 3).block(0, 5)[:, 0], shorter[:, 0], atol=1e-6)
+
+
+def test_documents_of_one_window_score_as_whole_ones() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    np.testing.assert_array_equal(BestWindow(vectors, vectors, [1, 1, 1]).block(0, 3), Dense(vectors, vectors).block(0, 3))

@@ -11,6 +11,7 @@ import yaml
 
 from thread_embed_assets.benchmark import contenders
 from thread_embed_assets.benchmark.api_models import ApiEncoder
+from thread_embed_assets.benchmark.best_window import whole_and_by_window
 from thread_embed_assets.benchmark.contenders import (
     Model,
     Reference,
@@ -83,9 +84,10 @@ def test_the_standard_contenders(tmp_path: Path) -> None:
         "recency": "recency",
         "speakers": "speakers",
     }
-    assert rows["base"].formats == rows["bm25"].formats == tuple(FORMATS)
+    assert rows["bm25"].formats == tuple(FORMATS)
+    assert rows["base"].formats == (*FORMATS, *(f"{name} by window" for name in FORMATS))
     assert rows["recency"].formats == rows["speakers"].formats == ("plain",)
-    assert rows["ours"].formats == ("times",)
+    assert rows["ours"].formats == ("times", "times by window")
     assert rows["ours+bm25"].parts == ("bm25", "ours")
     assert (rows["base+bm25"].fusion, rows["base+bm25 (rrf)"].fusion) == ("z_score", "reciprocal_rank")
     roles = {name: rows[name].role for name in ("bm25", "recency", "base", "base+bm25 (rrf)", "ours", "far", "far+bm25")}
@@ -166,10 +168,10 @@ def test_references_get_one_format_without_a_gpu_and_all_with_one(tmp_path: Path
     def formats() -> dict[str, tuple[str, ...]]:
         return {row.name: row.formats for row in reference_contenders() if not row.not_run}
 
-    api = dict.fromkeys(("text-embedding-3-small", "text-embedding-3-large"), ("plain",))
-    assert formats() == {"gte-base": ("plain",), **api}
+    api = dict.fromkeys(("text-embedding-3-small", "text-embedding-3-large"), ("plain", "plain by window"))
+    assert formats() == {"gte-base": ("plain", "plain by window"), **api}
     monkeypatch.setattr(contenders, "pick_device", lambda: DeviceChoice("cuda", "bf16", "a GPU"))
-    assert formats() == {"gte-base": tuple(FORMATS), **api}
+    assert formats() == {"gte-base": whole_and_by_window(tuple(FORMATS)), **api}
 
 
 def test_texts_go_to_a_service_only_when_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +218,7 @@ def test_own_models_add_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert rows["mine"].model.location == tmp_path / "root" / "models" / "mine"
     assert rows["away"].model is not None
     assert rows["gone"].not_run.startswith("./gone is not on this machine")
-    assert rows["mine"].formats == ("plain",), "the defaults of models.yaml hold for own models"
+    assert rows["mine"].formats == ("plain", "plain by window"), "the defaults of models.yaml hold for own models"
     other = tmp_path / "other.yaml"
     shutil.copy(tmp_path / "own_models.yaml", other)
     monkeypatch.setenv("THREAD_EMBED_OWN_MODELS", str(other))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from thread_embed_assets.benchmark import evaluate as evaluation
 from thread_embed_assets.benchmark import result_tables
 from thread_embed_assets.benchmark.contenders import BM25, RECENCY, SPEAKERS, Contender, Model
 from thread_embed_assets.benchmark.evaluate import evaluate_source, file_name
@@ -94,6 +95,28 @@ def test_each_contender_is_tested_in_the_format_that_won_on_dev_only(bench: Benc
         best = max(formats, key=lambda f: means[f])
         assert {row["format"] for row in dev if row["chosen"]} == {best}
         assert {row["format"] for row in bench.rows("summary", f"contender = '{name}' AND split = 'test'")} == {best}
+
+
+def test_documents_read_by_window_are_scored_by_their_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model("tuned", "nowhere", "strong")
+    contenders = [
+        BM25,
+        Contender("whole", "dense", "tuned", ("plain",), model),
+        Contender("cut", "dense", "tuned", ("plain by window",), model),
+        Contender("cut+bm25", "hybrid", "tuned_hybrid", parts=("bm25", "cut")),
+    ]
+    layout = prepare(tmp_path)
+    monkeypatch.setattr(evaluation, "windows", lambda text: text.split("\n"))
+    lines = evaluate(layout, contenders)
+    asked = "source = 'made' AND split = 'test' AND task = 'thread' AND contender = '{}'"
+    rows = {name: lines.rows("summary", asked.format(name)) for name in ("whole", "cut", "cut+bm25")}
+    assert {row["format"] for row in rows["cut"]} == {"plain by window"}
+    assert {row["format"] for row in rows["cut+bm25"]} <= {f"{name}+plain by window" for name in FORMATS}
+    assert {row["dim"] for row in rows["cut"]} == {None, 256, 128, 64}
+    assert [row["MRR@10"] for row in rows["cut"]] != [row["MRR@10"] for row in rows["whole"]]
+    monkeypatch.setattr(evaluation, "windows", lambda text: [text])
+    one = evaluate(layout, contenders).rows("summary", asked.format("cut"))
+    assert [row["MRR@10"] for row in one] == [row["MRR@10"] for row in rows["whole"]]
 
 
 def test_every_text_is_embedded_once_for_all_tasks_and_a_second_run_embeds_none(bench: Bench) -> None:

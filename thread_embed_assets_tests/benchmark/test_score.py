@@ -71,7 +71,7 @@ def test_a_model_folder_is_scored_beside_bm25_and_the_base(
     assert place.benchmark == layout.benchmark / "scored" / "my_model"
     assert str(place.benchmark / "leaderboard.html") in printed
     rows = list(open_table(place.results("made"), "summary").rows_as_dicts(where="contender = 'my_model'"))
-    assert {row["format"] for row in rows} == {"speakers"}
+    assert {row["format"] for row in rows} == {"speakers", "speakers by window"}
     mine = {row["MRR@10"] for row in rows if row["task"] == "thread" and row["split"] == "test" and row["index"] == "corpus"}
     assert mine
     compared = list(open_table(place.results("made"), "comparisons").rows_as_dicts())
@@ -138,7 +138,7 @@ def test_all_sources_with_tasks_are_scored_unless_some_are_named(
     assert main([str(tiny_model), "--format", "times", "--format", "plain", "--query-prompt", "ask: "]) == 0
     assert recorded.sources == ["made", "other"]
     row = next(row for row in recorded.contenders if row.role == "tuned")
-    assert row.formats == ("times", "plain")
+    assert row.formats == ("times", "plain", "times by window", "plain by window")
     assert row.model is not None
     assert row.model.query_prompt == "ask: "
     assert capsys.readouterr().out.startswith("a table\n")
