@@ -15,6 +15,7 @@ import pytest
 from thread_embed_assets.benchmark.tasks import build_tasks
 from thread_embed_assets.chat import quality
 from thread_embed_assets.chat.normalise import Normalised
+from thread_embed_assets.language_models.summaries import SummaryOptions, build_summaries
 from thread_embed_assets.pairs import quality as pair_quality
 from thread_embed_assets.pairs.build import STRATEGIES, PairOptions, build_pairs
 from thread_embed_assets.pairs.hard_negatives import HardNegativeOptions, mine
@@ -60,7 +61,9 @@ def build(root: Path) -> tuple[Layout, Normalised, list[TableHandle]]:
     fetch(source, layout)
     built = build_conversations(source, layout)
     tables = (built.conversations, built.messages)
-    pairs = [build_pairs(s, NAME, *tables, PairOptions(), layout.pairs(s, NAME)) for s in STRATEGIES]
+    options = SummaryOptions(writer="extractive")
+    summaries = build_summaries(NAME, built, options, layout.summaries(NAME), root / "data" / "answers.sqlite")
+    pairs = [build_pairs(s, NAME, *tables, PairOptions(), layout.pairs(s, NAME), summaries=summaries) for s in STRATEGIES]
     mine(pairs, HardNegativeOptions(), layout.pairs("hard_negatives", NAME))
     build_tasks(NAME, *tables, {}, layout.tasks(NAME))
     return layout, built, pairs
@@ -114,5 +117,5 @@ def test_with_masking_off_they_survive_and_every_check_fails(tmp_path: Path, mon
     tables = {place.rpartition(", ")[2] for _, place in found}
     assert {"messages", "pairs", "queries", "corpus", "hard_negatives"} <= tables
     assert {kind for kind, _ in found} == {planted.kind for planted in PLANTED}
-    assert [verdict.passed for verdict in verdicts(built, pairs)] == [False] * 4
+    assert [verdict.passed for verdict in verdicts(built, pairs)] == [False] * 5
     assert quality.no_private_data(built).numbers["faults"] > 150
