@@ -227,9 +227,9 @@ def password_hashes(text: str) -> Iterator[tuple[int, int]]:
 _ARMOUR = r" (?:[A-Z0-9]{2,10} ){0,2}PRIVATE KEY(?: BLOCK)?(?:-----)?"
 _KEY_BEGIN = re.compile(rf"(?:-----)?BEGIN{_ARMOUR}|PuTTY-User-Key-File-\d", re.IGNORECASE)
 _KEY_END = re.compile(rf"(?:-----)?END{_ARMOUR}", re.IGNORECASE)
-_KEY_BODY = re.compile(
-    r"(?:(?:\s|\\[nr])*+(?:Proc-Type: ?4,ENCRYPTED|DEK-Info: ?[\w\-]+,[0-9A-F]+"
-    r"|[A-Za-z0-9+/]{16,}+=*+|[A-Za-z0-9+/]{1,15}=+))*+"
+_KEY_PART = re.compile(
+    r"(?:\s|\\[nr])*(?:Proc-Type: ?4,ENCRYPTED|DEK-Info: ?[\w\-]+,[0-9A-F]+"
+    r"|[A-Za-z0-9+/]{16,}=*|[A-Za-z0-9+/]{1,15}=+)"
 )
 _KEY_LINE = re.compile(r"[A-Za-z0-9+/]{16,}=*")
 _WORD = re.compile(r"\S+")
@@ -251,8 +251,10 @@ def key_blocks(text: str) -> Iterator[tuple[int, int]]:
             start = _start_of_lines(text, done, start)
         elif following and not following[2] and following[1] - start <= _LONGEST_KEY:
             end = following[1]
-        elif body := _KEY_BODY.match(text, end):
-            end = body.end()
+        else:
+            # A loop: Python before 3.11.5 gets possessive groups wrong (python/cpython#106052).
+            while part := _KEY_PART.match(text, end):
+                end = part.end()
         yield start, end
         done = end
 

@@ -88,6 +88,6 @@ def test_a_released_model_is_a_contender(made: Made, checked: None, monkeypatch:
         run(instance, dg.AssetSelection.assets("benchmark_results").without_checks(), FREE)
     [released] = released_models(made.layout)
     [row] = [one for one in seen if one.name == contender_name(released)]
-    assert row.role == "tuned" and row.formats == ("speakers",)
+    assert row.role == "tuned" and row.formats == ("speakers", "speakers by window")
     assert row.model is not None and row.model.location == unpack(released, made.layout)
     assert f"{row.name}+bm25" in {one.name for one in seen} and "ThreadEmbed-open" in {one.name for one in seen}
