@@ -16,7 +16,7 @@ REAL := irc_disentangle,slack_dev_chats,topical_chat,duraspace_irc
 demo: $(INSTALLED)  ## the whole graph on the sample workspace, in about ten minutes on two cores
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources sample_workspace --mix sample_workspace --profile quick
 
-real: $(INSTALLED)  ## the same graph on IRC, Slack and Topical-Chat and #duraspace (and the sample), in about an hour; goes on where it stopped
+real: $(INSTALLED)  ## the same graph on IRC, Slack and Topical-Chat and #duraspace (and the sample); goes on where it stopped
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources $(REAL),sample_workspace --mix all --profile quick
 
 transfer: $(INSTALLED)  ## real, and models that never saw IRC, Slack or dialogues, beside the one that saw all

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ def made_up(text: str) -> dict[str, Any]:
 
 
 @dataclass
-class Service:
+class Service(ABC):
     """One of the services.
 
     Attributes:
@@ -68,11 +69,13 @@ class Service:
             status, answer = self.respond(method, handler.path, body)
             return self.send(handler, status, order(answer) if order and status == 200 else answer)
 
+    @abstractmethod
     def key(self, handler: BaseHTTPRequestHandler) -> str:
-        raise NotImplementedError
+        """The key that a request came with."""
 
+    @abstractmethod
     def respond(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        raise NotImplementedError
+        """Status and body of the answer."""
 
     def refusal(self, message: str) -> dict[str, Any]:
         return {"type": "error", "error": {"type": "made_up_error", "message": message}}

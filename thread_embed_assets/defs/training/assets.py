@@ -163,7 +163,7 @@ def _materialized(folder: Any, messages: Any) -> dg.MaterializeResult[Checkpoint
 stage1_checkpoint = _checkpoint_asset(
     STAGE1,
     "Stage 1: the base model tuned on strategies A and C, pieces of a thread and windows that follow each other, of the "
-    "mix's materialised sources. Profile `quick` takes a quarter of an hour on two cores.",
+    "mix's materialised sources. Profile `quick` takes minutes on two cores.",
 )
 stage2_checkpoint = _checkpoint_asset(
     STAGE2,
