@@ -1,0 +1,58 @@
+"""Token weights: what they do to a text's vector, and that a saved model loads without us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.training.token_weights import weigh_tokens
+
+TEXTS = ["the build is red", "the build is green", "the disk is full"]
+
+
+def idf(model: SentenceTransformer, text: str) -> np.ndarray:
+    ids = model.tokenizer(text)["input_ids"]
+    held = [set(model.tokenizer(other)["input_ids"]) for other in TEXTS]
+    frequencies = np.array([sum(token in other for other in held) for token in ids])
+    return np.asarray(np.maximum(np.log((len(TEXTS) + 1) / (frequencies + 0.5)), 0.05))
+
+
+def test_a_text_is_the_mean_of_its_tokens_weighed_by_idf(tiny_model: Path, tmp_path: Path) -> None:
+    plain = SentenceTransformer(str(tiny_model), device="cpu")
+    text = "the disk is red"
+    tokens = plain.encode(text, output_value="token_embeddings")
+    weights = idf(plain, text) ** 0.5
+    assert len(set(weights.round(6))) > 1
+    expected = (np.asarray(tokens) * weights[:, None]).sum(axis=0)
+    weighed = weigh_tokens(plain, TEXTS, 0.5)
+    found = weighed.encode(text)
+    cosine = found @ expected / np.linalg.norm(found) / np.linalg.norm(expected)
+    assert cosine == pytest.approx(1, abs=1e-6)
+    weighed.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    np.testing.assert_allclose(loaded.encode(text), found, atol=1e-6)
+    assert weigh_tokens(loaded, TEXTS, 1.0) is loaded
+
+
+def test_the_weights_stay_while_the_transformer_trains(tiny_model: Path) -> None:
+    model = weigh_tokens(SentenceTransformer(str(tiny_model), device="cpu"), TEXTS, 1.0)
+    features = model.tokenize(TEXTS)
+    model.train()
+    model(features)["sentence_embedding"].sum().backward()
+    grown = {name for name, weight in model.named_parameters() if weight.grad is not None and torch.any(weight.grad != 0)}
+    assert grown
+    assert not any("emb_layer" in name for name in grown)
+
+
+def test_a_model_that_pools_otherwise_and_no_texts_are_refused(tiny_model: Path) -> None:
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    with pytest.raises(InputError, match="no texts"):
+        weigh_tokens(model, [], 1.0)
+    model[1].pooling_mode = "cls"
+    with pytest.raises(InputError, match="token_weight_power"):
+        weigh_tokens(model, TEXTS, 1.0)
