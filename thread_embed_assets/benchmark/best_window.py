@@ -25,6 +25,11 @@ def whole_and_by_window(formats: Sequence[str]) -> tuple[str, ...]:
     return (*formats, *(f"{name}{BY_WINDOW}" for name in formats))
 
 
+def whole(text_format: str) -> str:
+    """The text format, documents read whole."""
+    return text_format.removesuffix(BY_WINDOW)
+
+
 def windows(text: str, characters: int = WINDOW_CHARACTERS) -> list[str]:
     """Runs of whole lines of up to ``characters`` in all, in order; at least one.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thread_embed_assets.benchmark.best_window import BY_WINDOW, BestWindow, windows
+from thread_embed_assets.benchmark.best_window import BestWindow, whole, windows
 from thread_embed_assets.benchmark.breakdowns import breakdowns
 from thread_embed_assets.benchmark.contenders import Contender, Model, open_encoder
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder
@@ -78,6 +78,8 @@ def evaluate_source(
 ) -> dict[str, TableHandle]:
     """Score every contender on every task, each in the text format that suits it best on this source's dev tasks.
 
+    A task's documents are read whole or by window, whichever is better for the contender on that task's dev queries.
+
     Writes ``layout.results(source)`` with the tables of ``result_tables.SCHEMAS`` and, below ``layout.runs(source)``,
     one TREC run file per contender, test task and index. Timings are in the table ``costs`` alone, so the others depend only
     on the tasks and the models. The views with names read the private table of people; vectors of such texts stay beside it.
@@ -111,7 +113,8 @@ def evaluate_source(
     dev, test = ([task for task in tasks if task.split == split] for split in SPLITS)
     with write_tables(layout.results(source), SCHEMAS) as writer, atomic_folder(layout.runs(source)) as runs:
         for scored in bench.score_dev(dev):
-            add_scored(writer, source, scored, chosen=bench.formats[scored.contender.name] == scored.text_format)
+            chosen = scored.text_format == bench.format_of(scored.contender, scored.task)
+            add_scored(writer, source, scored, chosen=chosen)
         for task in test:
             _add_test_task(writer, source, list(bench.score_test(task, runs)))
         for name, reason in bench.not_run.items():
@@ -129,9 +132,17 @@ def _add_test_task(writer: TableWriter, source: str, scored: Sequence[Scored]) -
         add_breakdowns(writer, source, whole, breakdowns(bm25.task, bm25.headline))
 
 
+@dataclass(frozen=True)
+class Formats:
+    """What a contender is given: the text format ``usual``, and by task the same, whole or by window."""
+
+    usual: str
+    by_task: Mapping[str, str]
+
+
 @dataclass
 class _Bench:
-    """The state of one evaluation: which format each contender was found to be best in, and which cannot run."""
+    """The state of one evaluation: which formats each contender was found to be best in, and which cannot run."""
 
     source: str
     contenders: dict[str, Contender]
@@ -139,7 +150,7 @@ class _Bench:
     private_cache: EmbeddingCache
     names: Mapping[str, str]
     encoder_of: EncoderOf
-    formats: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, Formats] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
     _bm25: dict[tuple[str, str, str, str], Bm25] = field(default_factory=dict)  # of one task, since each hybrid asks for it
@@ -151,24 +162,37 @@ class _Bench:
             reason = contender.not_run or next((self.not_run[p] for p in contender.parts if p in self.not_run), "")
             if reason:
                 self.not_run[contender.name] = reason
-                continue
-            formats: Sequence[str] = contender.formats
-            if contender.parts:
-                formats = ["+".join(dict.fromkeys(self.formats[part] for part in contender.parts))]
-            scored = [
-                self._score(contender, task, text_format)
-                for text_format in formats
-                for task in tasks
-                if len(formats) == 1 or task.name in _FORMAT_CHOSEN_ON
-            ]
-            self.formats[contender.name] = best_format(scored, formats)
-            result += scored
+            elif contender.parts:
+                result += [self._score(contender, task, self.format_of(contender, task)) for task in tasks]
+            else:
+                result += self._in_its_formats(contender, tasks)
         return result
+
+    def _in_its_formats(self, contender: Contender, tasks: Sequence[Task]) -> list[Scored]:
+        """All of them on the tasks that choose the text format, then on the other tasks that one, whole and by window."""
+        formats = contender.formats
+        several = len(set(map(whole, formats))) > 1
+        first = [task for task in tasks if not several or task.name in _FORMAT_CHOSEN_ON]
+        scored = [self._score(contender, task, name) for name in formats for task in first]
+        usual = best_format(scored, formats)
+        readings = [name for name in formats if whole(name) == usual]
+        scored += [self._score(contender, task, name) for name in readings for task in tasks if task not in first]
+        self.formats[contender.name] = Formats(readings[0], best_readings(scored, readings))
+        return scored
+
+    def format_of(self, contender: Contender, task: Task) -> str:
+        """The format in which a contender is given a task; a hybrid names those of its parts."""
+        if contender.parts:
+            return "+".join(dict.fromkeys(self.format_of(self.contenders[part], task) for part in contender.parts))
+        formats = self.formats[contender.name]
+        return formats.by_task.get(task.name, formats.usual)
 
     def score_test(self, task: Task, runs: Path) -> Iterator[Scored]:
         """Every reading of one test task."""
-        for name, text_format in self.formats.items():
-            contender = self.contenders[name]
+        for contender in self.contenders.values():
+            if contender.name in self.not_run:
+                continue
+            text_format = self.format_of(contender, task)
             yield self._score(contender, task, text_format, runs=runs)
             if task.near:
                 yield self._score(contender, task, text_format, index="near", runs=runs)
@@ -235,7 +259,10 @@ class _Bench:
 
     def _scorer(self, contender: Contender, task: Task, text_format: str, view: View) -> Scorer:
         if contender.kind == "hybrid":
-            first, second = (self._scorer(self.contenders[p], task, self.formats[p], view) for p in contender.parts)
+            first, second = (
+                self._scorer(part, task, self.format_of(part, task), view)
+                for part in map(self.contenders.__getitem__, contender.parts)
+            )
             return ZScoreSum(first, second) if contender.fusion == "z_score" else ReciprocalRankSum(first, second)
         if contender.kind == "recency":
             return Recency(task.query_times(), *task.document_times())
@@ -261,11 +288,11 @@ class _Bench:
             self._encoders[contender.name] = self.encoder_of(contender.model)
         encoder = self._encoders[contender.name]
         cache = self.private_cache if view == "intact" else self.cache
-        asked, texts = self._texts(task, text_format.removesuffix(BY_WINDOW), view)
+        asked, texts = self._texts(task, whole(text_format), view)
         queries = cache.embed(encoder, asked, "query")
         if dim is not None and dim >= queries.shape[1]:
             return None
-        if not text_format.endswith(BY_WINDOW):
+        if text_format == whole(text_format):
             return Dense(queries, cache.embed(encoder, texts, "document"), dim)
         parts = [windows(text) for text in texts]
         vectors = cache.embed(encoder, [part for document in parts for part in document], "document")
@@ -286,14 +313,24 @@ class _Bench:
 
 
 def best_format(scored: Sequence[Scored], formats: Sequence[str]) -> str:
-    """The format with the highest mean of the tasks' mean ``HEADLINE``; the default, if allowed, where nothing is scored.
+    """The text format with the highest mean, over tasks, of the mean ``HEADLINE``, whole or by window, whichever is better.
 
-    The first of equals wins.
+    The default, if allowed, where nothing is scored; the first of equals.
     """
+    names = list(dict.fromkeys(map(whole, formats)))
     if not scored:
-        return DEFAULT_FORMAT if DEFAULT_FORMAT in formats else formats[0]
-    means = {name: np.mean([s.headline.mean() for s in scored if s.text_format == name]) for name in formats}
-    return max(formats, key=lambda name: means[name])
+        return DEFAULT_FORMAT if DEFAULT_FORMAT in names else names[0]
+    best: dict[tuple[str, str], float] = {}
+    for one in scored:
+        key = whole(one.text_format), one.task.name
+        best[key] = max(best.get(key, 0.0), float(one.headline.mean()))
+    return max(names, key=lambda name: np.mean([value for (of, _), value in best.items() if of == name]))
+
+
+def best_readings(scored: Sequence[Scored], readings: Sequence[str]) -> dict[str, str]:
+    """By task, the reading with the highest mean ``HEADLINE``; the first of equals."""
+    means = {(one.task.name, one.text_format): float(one.headline.mean()) for one in scored}
+    return {task: max(readings, key=lambda name: means[task, name]) for task in {task for task, _ in means}}
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:

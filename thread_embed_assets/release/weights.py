@@ -35,6 +35,8 @@ from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.base_models import local_folder
 from thread_embed_assets.training.checkpoint import MODEL_DETAILS, Checkpoint
 from thread_embed_assets.training.config import PROFILES, stage_config
+from thread_embed_assets.training.token_weights import FOLDER as TOKENS_FOLDER
+from thread_embed_assets.training.token_weights import TENSOR, declare_token_weights
 from thread_embed_assets.verdict import Verdict, no_faults
 
 if TYPE_CHECKING:
@@ -49,8 +51,10 @@ LEAST_COSINE = 0.99
 TASK_TABLES = ("queries", "corpus", "qrels", "candidates")
 _OTHER_FILES = 200_000  # bytes kept free for manifest, results and card
 _WEIGHTS = "model.safetensors"
+_OF_TOKENS = "token_weights"  # in the delta file, whole: no base has them
 _SETTINGS = frozenset({".json", ".txt", ".model"})
 _NOT_SETTINGS = frozenset({"data_config.json", "model.safetensors.index.json"})
+_TOKENS_NAME = f"{TOKENS_FOLDER}|{TENSOR}"
 _OTHER_RUNTIMES = frozenset({"onnx", "openvino"})
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -148,9 +152,12 @@ def pack(
         raise InputError(checkpoint.folder, f"its base {base_id!r} is no hub id", "Train from a base that others can fetch")
     rebuild = _rebuild(stages, sorted(sources), name, trained_by)
     compared = _compared(checkpoint, layout, tasks or {})
-    base = weights_of(local_folder(base_id))
-    tensors, encodings = delta.encode(base, weights_of(checkpoint.model), MOST_BYTES - _OTHER_FILES)
-    restored = delta.decode(base, tensors, encodings)
+    base, trained = weights_of(local_folder(base_id)), weights_of(checkpoint.model)
+    of_tokens = {_OF_TOKENS: trained.pop(_TOKENS_NAME)} if _TOKENS_NAME in trained else {}
+    free = MOST_BYTES - _OTHER_FILES - sum(value.nbytes for value in of_tokens.values())
+    tensors, encodings = delta.encode(base, trained, free)
+    tensors |= of_tokens
+    restored = _decode(base, tensors, encodings)
     details = json.loads((checkpoint.model / MODEL_DETAILS).read_text(encoding="utf-8"))
     with atomic_folder(layout.released / name) as part:
         delta.save(part / DELTA, tensors, encodings)
@@ -410,7 +417,7 @@ def restore(released: Released, folder: Path) -> None:
     if delta.digest(base) != base_model["weights_sha256"]:
         problem = f"the weights are not those of {base_model['id']} that {released.name} was taken from"
         raise InputError(base_folder, problem, "Remove the changed copy, so that the original is found or fetched")
-    weights = delta.decode(base, *delta.load(path))
+    weights = _decode(base, *delta.load(path))
     if delta.digest(weights) != released.weights_sha256:
         problem = "base and difference make other weights than when it was packed"
         raise InputError(released.folder, problem, "Report it with the versions of numpy and Python, and pack it again")
@@ -447,6 +454,11 @@ def may_be_passed_on(layout: Layout, catalog: Mapping[str, Source]) -> Verdict:
     return no_faults("released models of sources that may not be passed on", faults, len(released))
 
 
+def _decode(base: delta.Weights, tensors: delta.Weights, encodings: Mapping[str, delta.Encoding]) -> dict[str, delta.Array]:
+    of_tokens = {_TOKENS_NAME: tensors[_OF_TOKENS]} if _OF_TOKENS in tensors else {}
+    return delta.decode(base, tensors, encodings) | of_tokens
+
+
 def _write_model(manifest: Mapping[str, Any], weights: delta.Weights, folder: Path) -> None:
     """The base's settings, the weights, and what they were trained with."""
     from safetensors.numpy import save_file
@@ -458,6 +470,8 @@ def _write_model(manifest: Mapping[str, Any], weights: delta.Weights, folder: Pa
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, folder / place)
     _say_fp32(folder / "config.json")
+    if _TOKENS_NAME in weights:
+        declare_token_weights(folder, weights[_TOKENS_NAME])
     parts: dict[str, dict[str, Any]] = {}
     for name, value in weights.items():
         place_name, _, tensor = name.rpartition("|")

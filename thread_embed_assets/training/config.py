@@ -60,6 +60,9 @@ class StageConfig(BaseModel):
         eval_every: steps between measures on dev; with any, the best weights measured are kept; 0 measures start and end.
         patience: measures in a row without gain after which training stops; None trains to the end.
         adapter: ``lora`` trains low-rank matrices beside the linear layers (arXiv 2106.09685), merged when it is done.
+        token_weight_power: tokens' vectors are averaged with weights ``idf ** power`` (:mod:`.token_weights`) over the pairs
+            that are trained on; 0 is a plain mean. None is 0.75 for a model that takes a mean, and 0 for others. A model that
+            weighs its tokens already keeps its weights.
         freeze_word_embeddings: leave the word embeddings as they are: half of a MiniLM's weights.
     """
 
@@ -95,6 +98,7 @@ class StageConfig(BaseModel):
     patience: PositiveInt | None = None
     adapter: Adapter = "none"
     lora_rank: PositiveInt = 16
+    token_weight_power: float | None = Field(default=0.0, ge=0)
     freeze_word_embeddings: bool = False
 
     @field_validator("base_model", "guide_model")
@@ -180,7 +184,7 @@ _FULL: dict[str, Any] = {
 
 # Stage 1 learns what belongs together, from messages and windows of the same thread and time; stage 2 what answers and what
 # sums up, more carefully and past likely false negatives; stage 3 tells it from what the stage 2 model takes it for.
-_STAGE_1: dict[str, Any] = {"strategies": {Strategy.THREAD: 1.0, Strategy.TEMPORAL: 1.0}}
+_STAGE_1: dict[str, Any] = {"strategies": {Strategy.THREAD: 1.0, Strategy.TEMPORAL: 1.0}, "token_weight_power": None}
 _STAGE_2: dict[str, Any] = {
     "strategies": {Strategy.RESPONSE: 1.0, Strategy.SUMMARY: 1.0},
     "learning_rate": 2e-5,

@@ -21,8 +21,7 @@ class DeviceChoice:
 
     Attributes:
         device: ``cuda``, ``mps`` or ``cpu``.
-        precision: ``bf16`` or ``fp32``. Weights stay fp32 in either: bf16 is autocast on a GPU, and on a CPU only what the
-            matrix products read.
+        precision: ``bf16`` or ``fp32``. Weights stay fp32 in either: bf16 is autocast.
         name: the hardware in words.
     """
 

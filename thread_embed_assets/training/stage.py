@@ -38,6 +38,7 @@ from thread_embed_assets.training.devices import DeviceChoice, Ranks, cpu_produc
 from thread_embed_assets.training.resume import newest_whole, only_process
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
     from thread_embed_assets.training.trainer import Progress, StageTrainer
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Raise it when a change of this code changes the weights that the same configuration and data give.
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 _LIBRARIES = ("torch", "sentence-transformers", "transformers")
+_TEXTS_AT_ONCE = 1024
 _RUN = "run.json"
 _DEV_BEFORE = "dev_before.json"
 
@@ -190,6 +192,7 @@ def _train(
 
     from thread_embed_assets.training.adapters import choose_trained_weights, merge_adapter
     from thread_embed_assets.training.early_stop import EarlyStop
+    from thread_embed_assets.training.token_weights import power_for, weigh_tokens
     from thread_embed_assets.training.trainer import build_trainer, embedding_size
 
     if "OMP_NUM_THREADS" not in os.environ:
@@ -206,6 +209,10 @@ def _train(
 
     with cpu_products(device.precision if device.device == "cpu" else "fp32"):
         before = _dev_before(folder / _DEV_BEFORE, measure) if ranks.world == 1 else measure()
+        power = power_for(model) if config.token_weight_power is None else config.token_weight_power
+        if power:
+            positives = (text for dataset in data.datasets.values() for text in _texts(dataset))
+            model = weigh_tokens(model, positives, power)
         choose_trained_weights(model, config)
         early_stop = EarlyStop(measure, config.eval_every, config.patience)
         early_stop.start(before, model)
@@ -267,6 +274,11 @@ def _training_data(config: StageConfig, inputs: Sequence[PairInput], mix: str, f
     return ranks.from_leader(write)
 
 
+def _texts(dataset: Dataset) -> Iterator[str]:
+    for batch in dataset.with_format(columns=["positive"]).iter(_TEXTS_AT_ONCE):
+        yield from batch["positive"]
+
+
 @dataclass(frozen=True)
 class _Shares:
     """Dev measures by the base's share of the weights, and which share won."""
@@ -279,6 +291,7 @@ def _average_on_dev(model: SentenceTransformer, config: StageConfig, measure: Ca
     """Try every share of the original base in the average, and leave the best on dev in the model."""
     from sentence_transformers import SentenceTransformer
 
+    from thread_embed_assets.training.token_weights import token_weight_names
     from thread_embed_assets.training.trainer import average
 
     measured = {0.0: measure()}
@@ -290,12 +303,13 @@ def _average_on_dev(model: SentenceTransformer, config: StageConfig, measure: Ca
         return _Shares(measured, 0.0)
     folder = local_folder(origin_of(config.base_model).original_base)
     base = SentenceTransformer(str(folder), device="cpu", local_files_only=True).state_dict()
-    tuned = {name: value.clone() for name, value in model.state_dict().items()}
+    fixed = token_weight_names(model)
+    tuned = {name: value.clone() for name, value in model.state_dict().items() if name not in fixed}
     for share in candidates:
-        model.load_state_dict(average(tuned, base, share))
+        model.load_state_dict({**model.state_dict(), **average(tuned, base, share)})
         measured[share] = measure()
     chosen = max(measured, key=lambda share: (measured[share]["mrr@10"], -share))
-    model.load_state_dict(average(tuned, base, chosen) if chosen else tuned)
+    model.load_state_dict({**model.state_dict(), **average(tuned, base, chosen)})
     logger.info("MRR@10 on dev by share of the base: %s", {share: found["mrr@10"] for share, found in measured.items()})
     return _Shares(measured, chosen)
 

@@ -6,18 +6,29 @@ finds it by. Weights are a standard module of sentence-transformers (``WordWeigh
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer, WordWeights
+from numpy.typing import NDArray
 
 from thread_embed_assets.chat.near_copies import batches
 from thread_embed_assets.errors import InputError
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+FOLDER, TENSOR = "1_WordWeights", "emb_layer.weight"  # where a saved model has them
 _LEAST = 0.05
+_POWER = 0.75
+
+
+def power_for(model: SentenceTransformer) -> float:
+    """The power of idf that suits a model: 0, a plain mean, where it does not take a mean of token vectors."""
+    return _POWER if _takes_a_mean(model) else 0.0
 
 
 def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float) -> SentenceTransformer:
@@ -34,15 +45,18 @@ def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float)
     Raises:
         InputError: the model pools another way, or there are no texts.
     """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import WordWeights
+
     if any(isinstance(module, WordWeights) for module in model):
         return model
-    words, pooling, *rest = list(model)
-    if not (isinstance(words, Transformer) and isinstance(pooling, Pooling) and pooling.pooling_mode == "mean"):
+    if not _takes_a_mean(model):
         raise InputError(
             f"model {model.model_card_data.base_model or ''}".strip(),
             "its tokens cannot be weighed: it does not take the mean of a transformer's token vectors",
             "Set token_weight_power to 0",
         )
+    words, *rest = list(model)
     tokenizer: Any = model.tokenizer
     found: Counter[int] = Counter()
     count = 0
@@ -55,12 +69,54 @@ def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float)
     vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     frequencies = np.array([found[token] for token in range(len(vocabulary))])
     weights = np.maximum(np.log((count + 1) / (frequencies + 0.5)), _LEAST) ** power
-    weighing = WordWeights(vocabulary, dict(zip(vocabulary, weights.round(4).tolist(), strict=True)))
+    weighing = WordWeights(vocabulary, dict(zip(vocabulary, map(_rounded, weights.tolist()), strict=True)))
     weighing.requires_grad_(False)
     return SentenceTransformer(
-        modules=[words, weighing, pooling, *rest],
+        modules=[words, weighing, *rest],
         device=str(model.device),
         prompts=model.prompts,
         default_prompt_name=model.default_prompt_name,
         similarity_fn_name=model.similarity_fn_name,
     )
+
+
+def _takes_a_mean(model: SentenceTransformer) -> bool:
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    words, pooling, *_ = [*model, None]
+    return isinstance(words, Transformer) and isinstance(pooling, Pooling) and pooling.pooling_mode == "mean"
+
+
+def token_weight_names(model: SentenceTransformer) -> set[str]:
+    """The names, in the model's ``state_dict``, of token weights, which no base model has; empty for most models."""
+    from sentence_transformers.sentence_transformer.modules import WordWeights
+
+    weighing = [(place, module) for place, module in model.named_children() if isinstance(module, WordWeights)]
+    return {f"{place}.{name}" for place, module in weighing for name in module.state_dict()}
+
+
+def declare_token_weights(folder: Path, weights: NDArray[np.float32]) -> None:
+    """Make a saved model weigh its tokens before it pools them: sentence-transformers reads the weights from settings.
+
+    Args:
+        folder: of a model that has its transformer first, with a ``tokenizer.json``.
+        weights: [vocabulary, 1], in the order of the tokens' numbers.
+    """
+    from sentence_transformers.sentence_transformer.modules import WordWeights
+    from tokenizers import Tokenizer
+
+    numbers = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    vocabulary = sorted(numbers, key=numbers.__getitem__)
+    by_token = dict(zip(vocabulary, map(_rounded, weights.ravel().tolist()), strict=True))
+    settings = {"vocab": vocabulary, "word_weights": by_token, "unknown_word_weight": 1}
+    (folder / FOLDER).mkdir()
+    (folder / FOLDER / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    path = folder / "modules.json"
+    words, *rest = json.loads(path.read_text(encoding="utf-8"))
+    weighing = {"path": FOLDER, "type": f"{WordWeights.__module__}.{WordWeights.__name__}"}
+    modules = [{**module, "idx": number, "name": str(number)} for number, module in enumerate([words, weighing, *rest])]
+    path.write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(weight: float) -> float:
+    return round(weight, 4)

@@ -213,7 +213,7 @@ def build_trainer(
         learning_rate=config.learning_rate,
         warmup_steps=config.warmup,
         lr_scheduler_type="linear",
-        bf16=device.device == "cuda" and device.precision == "bf16",
+        bf16=device.precision == "bf16",
         use_cpu=device.device == "cpu",
         seed=trainer_seed,
         batch_sampler=ConversationBatchSampler,

@@ -89,12 +89,33 @@ def bench(tmp_path_factory: pytest.TempPathFactory, fewer_draws: None) -> Bench:
 def test_each_contender_is_tested_in_the_format_that_won_on_dev_only(bench: Bench) -> None:
     for name, formats in (("bm25", FORMATS), ("base", FORMATS), ("tuned", ["plain"])):
         dev = bench.rows("summary", f"contender = '{name}' AND split = 'dev'")
+        assert {row["task"] for row in dev if row["chosen"]} == set(TASKS)
         assert {row["format"] for row in dev} == set(formats)
         chosen_on = [row for row in dev if row["task"] in ("thread", "response")]
         means = {f: np.mean([row["MRR@10"] for row in chosen_on if row["format"] == f]) for f in formats}
         best = max(formats, key=lambda f: means[f])
         assert {row["format"] for row in dev if row["chosen"]} == {best}
         assert {row["format"] for row in bench.rows("summary", f"contender = '{name}' AND split = 'test'")} == {best}
+
+
+def test_each_task_is_read_whole_or_by_window_as_its_dev_queries_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats = ("plain", "speakers", "plain by window", "speakers by window")
+    contenders = [BM25, Contender("tuned", "dense", "tuned", formats, Model("tuned", "nowhere", "middling"))]
+    contenders.append(Contender("both", "hybrid", "tuned_hybrid", parts=("bm25", "tuned")))
+    monkeypatch.setattr(evaluation, "windows", lambda text: text.split("\n"))
+    bench = evaluate(prepare(tmp_path), contenders)
+    rows = bench.rows("summary", "contender = 'tuned' AND dim IS NULL AND view = 'masked' AND index = 'corpus'")
+    dev = {(row["task"], row["format"]): row["MRR@10"] for row in rows if row["split"] == "dev"}
+    [text_format] = {str(row["format"]).removesuffix(" by window") for row in rows if row["split"] == "test"}
+    taken = {row["task"]: row["format"] for row in rows if row["split"] == "test"}
+    assert len(set(taken.values())) == 2, "this data has tasks of either kind"
+    for task in TASKS:
+        readings = (text_format, f"{text_format} by window")
+        assert taken[task] == max(readings, key=lambda name: dev[task, name]), task
+    hybrids = bench.rows("summary", "contender = 'both' AND split = 'test'")
+    assert all(str(row["format"]).endswith(str(taken[row["task"]])) for row in hybrids)
 
 
 def test_documents_read_by_window_are_scored_by_their_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.base_models import MIRROR_VARIABLE
 from thread_embed_assets.training.config import PROFILES, stage_config
+from thread_embed_assets.training.token_weights import weigh_tokens
 from thread_embed_assets_tests.benchmark.task_files import write_task_file
 from thread_embed_assets_tests.release.made import (
     BASE,
@@ -113,6 +114,21 @@ def test_it_is_the_same_bit_for_bit_wherever_it_is_put_together(made: Made, tmp_
     elsewhere = unpack(_small(made), Layout(tmp_path / "elsewhere"))
     assert elsewhere != folder and (elsewhere / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
     assert json.loads((folder / "thread_embed.json").read_text())["text_format"] == "speakers"
+
+
+def test_a_model_that_weighs_its_tokens_travels_with_the_weights(made: Made) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    checkpoint = made.checkpoint(FREE, seed=5)
+    weighed = weigh_tokens(SentenceTransformer(str(checkpoint.model), device="cpu"), ["baka dela", "baka fimi"], 1.0)
+    weighed.save_pretrained(str(checkpoint.model), create_model_card=False)
+    shutil.rmtree(checkpoint.model / "1_Pooling")
+    pack(checkpoint, made.layout, made.catalog, "weighed", trained_by=TRAINED_BY)
+    restored, plain = load("weighed", made.layout), load("small", made.layout)
+    np.testing.assert_allclose(restored.encode(TEXTS), weighed.encode(TEXTS), atol=2e-4)
+    assert [type(module).__name__ for module in restored] == ["Transformer", "WordWeights", "Pooling", "Normalize"]
+    assert np.abs(restored.encode(TEXTS) - plain.encode(TEXTS)).max() > 2e-3, "the weights change the vectors"
+    assert restores_bit_for_bit(made.layout).passed
 
 
 def test_what_travels_is_small_and_says_what_it_is(made: Made) -> None:

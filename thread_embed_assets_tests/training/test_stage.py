@@ -445,3 +445,36 @@ def test_frozen_word_embeddings_stay_as_they_are(
     same = {name for name, value in _weights(frozen).items() if torch.equal(value, base[name])}
     assert any(name.endswith("word_embeddings.weight") for name in same)
     assert not any(name.endswith("query.weight") for name in same)
+
+
+def test_token_weights_are_kept_by_resuming_by_the_average_and_by_the_next_stage(
+    config: StageConfig, inputs: list[PairInput], tiny_model: Path, tmp_path: Path
+) -> None:
+    weighing = config.model_copy(update={"token_weight_power": 1.0, "base_weights": (0.0, 0.5)})
+    first = train_stage(weighing, inputs, Layout(tmp_path / "whole"), "all", CPU)
+    weights = _weights(first)
+    [name] = weights.keys() - SentenceTransformer(str(tiny_model), device="cpu").state_dict().keys()
+    texts = [row["positive"] for given in inputs for row in given.pairs.rows_as_dicts(["positive"], "split = 'train'")]
+    tokenizer = SentenceTransformer(str(tiny_model), device="cpu").tokenizer
+    held = [set(tokenizer(text, truncation=True, max_length=config.max_tokens)["input_ids"]) for text in texts]
+    frequencies = np.array([sum(number in ids for ids in held) for number in range(len(tokenizer))])
+    expected = np.maximum(np.log((len(texts) + 1) / (frequencies + 0.5)), 0.05)
+    np.testing.assert_allclose(weights[name].numpy().ravel(), expected, atol=1e-4)
+    report, stop = _stopped_after(4)
+    stopped = Layout(tmp_path / "stopped")
+    with pytest.raises(TrainingStopped):
+        train_stage(weighing, inputs, stopped, "all", CPU, report, stop)
+    assert _same(_weights(train_stage(weighing, inputs, stopped, "all", CPU)), weights)
+    second = weighing.model_copy(update={"stage": "stage2", "base_model": str(first.model), "token_weight_power": 2.0})
+    after = _weights(train_stage(second, inputs, _layout(first), "all", CPU))
+    assert torch.equal(after[name], weights[name]), "a model that weighs its tokens keeps its weights"
+
+
+def test_bf16_on_a_cpu_trains_nearly_the_same_weights(
+    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    half = train_stage(config, inputs, Layout(tmp_path), "all", replace(CPU, precision="bf16"))
+    found, wanted = _weights(half), _weights(one_epoch)
+    assert not _same(found, wanted), "products are taken in bf16"
+    losses = [np.array([point["loss"] for point in one.loss_history()]) for one in (half, one_epoch)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)

@@ -10,7 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.training.token_weights import weigh_tokens
+from thread_embed_assets.training.token_weights import power_for, weigh_tokens
 
 TEXTS = ["the build is red", "the build is green", "the disk is full"]
 
@@ -53,6 +53,8 @@ def test_a_model_that_pools_otherwise_and_no_texts_are_refused(tiny_model: Path)
     model = SentenceTransformer(str(tiny_model), device="cpu")
     with pytest.raises(InputError, match="no texts"):
         weigh_tokens(model, [], 1.0)
+    assert power_for(model) > 0
     model[1].pooling_mode = "cls"
+    assert power_for(model) == 0, "a profile trains it as it is"
     with pytest.raises(InputError, match="token_weight_power"):
         weigh_tokens(model, TEXTS, 1.0)

@@ -36,16 +36,20 @@ class SortedMiniBatches:
         return self._forward_once(ordered, labels)
 
     def calculate_loss(self, reps: Embeddings, *others: Any, with_backward: bool = False) -> torch.Tensor:
-        """The library's loss over embeddings in the order of the batch; ``others`` may be further embeddings, or labels."""
-        restored, *beside = [self._restore(one) if isinstance(one, list) else one for one in (reps, *others)]
-        if not with_backward:
-            loss: torch.Tensor = super().calculate_loss(restored, *beside)  # type: ignore[misc]
+        """The library's loss over embeddings in the order of the batch; ``others`` may be further embeddings, or labels.
+
+        In fp32 whatever embedded them: bf16 has cosines in steps of 0.004 near 1, which the temperature makes large.
+        """
+        with torch.autocast(reps[0][0].device.type, enabled=False):
+            restored, *beside = [self._restore(one) if isinstance(one, list) else one for one in (reps, *others)]
+            if not with_backward:
+                loss: torch.Tensor = super().calculate_loss(restored, *beside)  # type: ignore[misc]
+                return loss
+            # The library goes back through what it is given once for each piece of the loss, and an index only once in all.
+            leaves = _leaves(restored)
+            loss = super().calculate_loss(leaves, *beside, with_backward=True)  # type: ignore[misc]
+            _backward(restored, leaves)
             return loss
-        # The library goes back through what it is given once for each piece of the loss, and an index only once in all.
-        leaves = _leaves(restored)
-        loss = super().calculate_loss(leaves, *beside, with_backward=True)  # type: ignore[misc]
-        _backward(restored, leaves)
-        return loss
 
     def beside(self, columns: list[list[Features]], labels: torch.Tensor | None) -> Any:
         """What ``calculate_loss`` takes beside the embeddings: the labels, unless a loss embeds with another model, too."""
@@ -66,7 +70,7 @@ class SortedMiniBatches:
         return loss
 
     def _restore(self, reps: Embeddings) -> Embeddings:
-        return [[torch.cat(column)[order]] for column, order in zip(reps, self._orders, strict=True)]
+        return [[torch.cat(column)[order].float()] for column, order in zip(reps, self._orders, strict=True)]
 
 
 def _take(column: Features, order: torch.Tensor) -> Features:
