@@ -61,8 +61,8 @@ class StageConfig(BaseModel):
         patience: measures in a row without gain after which training stops; None trains to the end.
         adapter: ``lora`` trains low-rank matrices beside the linear layers (arXiv 2106.09685), merged when it is done.
         token_weight_power: tokens' vectors are averaged with weights ``idf ** power`` (:mod:`.token_weights`) over the pairs
-            that are trained on; 0 is a plain mean. None is 0.75 for a model that takes a mean, and 0 for others. A model that
-            weighs its tokens already keeps its weights.
+            that are trained on; 0 is a plain mean. None is 0.75 for a model that takes a mean, and 0 for others. A model
+            that weighs its tokens already keeps its weights.
         freeze_word_embeddings: leave the word embeddings as they are: half of a MiniLM's weights.
     """
 
@@ -154,8 +154,8 @@ class StageConfig(BaseModel):
 # gave back most of the loss on hand-written summaries (.562 -> .596, base .622).
 _BASE_WEIGHTS = (0.0, 0.25, 0.5)
 
-# quick is sized for two cores at about 1,000 tokens a second: windows cut at 96 tokens have 66 on average (Ubuntu IRC) to
-# 88 (Slack), so 1,000 pairs take two to three minutes, with a guide or a hard negative half as long again.
+# quick and hours are sized for two cores at 1,000 to 2,000 tokens a second: windows cut at 96 tokens have 66 on average
+# (Ubuntu IRC) to 88 (Slack), so 1,000 pairs take one to two minutes, with a guide or a hard negative half as long again.
 _QUICK: dict[str, Any] = {
     "max_tokens": 96,
     "mini_batch_size": 16,
@@ -165,6 +165,7 @@ _QUICK: dict[str, Any] = {
     "eval_every": 20,
     "base_weights": _BASE_WEIGHTS,
 }
+_HOURS: dict[str, Any] = {**_QUICK, "save_every": 20, "dev_pairs": 1_000, "eval_every": 40}
 _STANDARD: dict[str, Any] = {
     "batch_size": 512,
     "mini_batch_size": 128,
@@ -201,6 +202,11 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         STAGE1: {**_QUICK, **_STAGE_1, "max_pairs": 4_500},
         STAGE2: {**_QUICK, **_STAGE_2, "max_pairs": 1_500},
         STAGE3: {**_QUICK, **_STAGE_3, "max_pairs": 1_000},
+    },
+    "hours": {
+        STAGE1: {**_HOURS, **_STAGE_1, "max_pairs": 24_000},
+        STAGE2: {**_HOURS, **_STAGE_2, "max_pairs": 10_000, "learning_rate": 4e-5},
+        STAGE3: {**_HOURS, **_STAGE_3, "max_pairs": 5_000, "learning_rate": 2e-5},
     },
     "standard": {
         STAGE1: {**_STANDARD, **_STAGE_1, "max_pairs": 500_000, "hard_negatives": "strategy"},

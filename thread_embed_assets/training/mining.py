@@ -60,7 +60,7 @@ AUDIT = pa.schema(
 )
 # Texts among which negatives are looked for, over all strategies and sources: as many as the machine of a profile embeds in
 # minutes. The anchors are the very pairs that stage 3 trains on.
-MOST_DOCUMENTS: Mapping[str, int] = {"quick": 6_000, "standard": 500_000, "full": 2_000_000}
+MOST_DOCUMENTS: Mapping[str, int] = {"quick": 6_000, "hours": 20_000, "standard": 500_000, "full": 2_000_000}
 
 _BLOCK_SCORES = 2**24  # of anchors x texts at once
 _EMBEDDED = 4_096  # anchors at once

@@ -83,7 +83,7 @@ def test_a_wrong_field_is_named(fields: dict[str, object], named: str) -> None:
 
 
 def test_unknown_profile_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="quick, standard, full"):
+    with pytest.raises(InputError, match="quick, hours, standard, full"):
         stage_config("enormous", "stage1")
     with pytest.raises(InputError, match=r"stage 'stage4'.*stage1, stage2, stage3"):
         stage_config("quick", "stage4")

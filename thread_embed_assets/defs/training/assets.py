@@ -38,7 +38,7 @@ class StageRunConfig(dg.Config):
     """Which profile trains, and what is set otherwise."""
 
     profile: str = Field(
-        os.environ.get(PROFILE_VARIABLE, "quick"), description="quick (2-core CPU), standard or full (one GPU)."
+        os.environ.get(PROFILE_VARIABLE, "quick"), description="quick or hours (2-core CPU), standard or full (one GPU)."
     )
     overrides: dict[str, Any] = Field({}, description="Fields of StageConfig (training/config.py) to set otherwise.")
 

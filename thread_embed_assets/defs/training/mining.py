@@ -34,7 +34,7 @@ class MiningConfig(dg.Config):
     """Which pairs are mined, those that stage 3 of the profile trains on, and how carefully."""
 
     profile: str = Field(
-        os.environ.get(PROFILE_VARIABLE, "quick"), description="quick (2-core CPU), standard or full (one GPU)."
+        os.environ.get(PROFILE_VARIABLE, "quick"), description="quick or hours (2-core CPU), standard or full (one GPU)."
     )
     overrides: dict[str, Any] = Field({}, description="What is set otherwise in stage 3's configuration.")
     most_documents: int = Field(0, ge=0, description="Texts looked among; 0 takes the profile's number.")
