@@ -204,7 +204,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         STAGE3: {**_QUICK, **_STAGE_3, "max_pairs": 1_000},
     },
     "hours": {
-        STAGE1: {**_HOURS, **_STAGE_1, "max_pairs": 24_000},
+        STAGE1: {**_HOURS, **_STAGE_1, "max_pairs": 24_000, "learning_rate": 1.2e-4},
         STAGE2: {**_HOURS, **_STAGE_2, "max_pairs": 10_000, "learning_rate": 4e-5},
         STAGE3: {**_HOURS, **_STAGE_3, "max_pairs": 5_000, "learning_rate": 2e-5},
     },
