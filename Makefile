@@ -27,7 +27,7 @@ ui: $(INSTALLED)  ## the Dagster UI on the instance of demo and real, at http://
 	$(BIN)/dg dev --host 127.0.0.1 --port $${PORT:-3000}
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .
