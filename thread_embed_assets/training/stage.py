@@ -212,7 +212,7 @@ def _train(
         power = power_for(model) if config.token_weight_power is None else config.token_weight_power
         if power:
             positives = (text for dataset in data.datasets.values() for text in _texts(dataset))
-            model = weigh_tokens(model, positives, power)
+            weigh_tokens(model, positives, power)
         choose_trained_weights(model, config)
         early_stop = EarlyStop(measure, config.eval_every, config.patience)
         early_stop.start(before, model)

@@ -31,32 +31,30 @@ def power_for(model: SentenceTransformer) -> float:
     return _POWER if _takes_a_mean(model) else 0.0
 
 
-def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float) -> SentenceTransformer:
-    """The model with each token's vector weighed by ``idf ** power`` before they are averaged; power 0.5 is a mild idf.
+def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float) -> None:
+    """From here on the model weighs each token's vector by ``idf ** power`` before they are averaged.
 
     ``idf`` is ``log((n + 1) / (df + 0.5))`` over ``n`` texts (Robertson and Spärck Jones 1976), at least 0.05; a token that
     no text holds weighs more than any other. The weights are not trained.
 
     Args:
-        model: a transformer with mean pooling; one that weighs its tokens already is returned as it is.
+        model: a transformer with mean pooling; one that weighs its tokens already stays as it is.
         texts: to count tokens in, streamed.
         power: above 0.
 
     Raises:
         InputError: the model pools another way, or there are no texts.
     """
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import WordWeights
 
     if any(isinstance(module, WordWeights) for module in model):
-        return model
+        return
     if not _takes_a_mean(model):
         raise InputError(
             f"model {model.model_card_data.base_model or ''}".strip(),
             "its tokens cannot be weighed: it does not take the mean of a transformer's token vectors",
             "Set token_weight_power to 0",
         )
-    words, *rest = list(model)
     tokenizer: Any = model.tokenizer
     found: Counter[int] = Counter()
     count = 0
@@ -71,13 +69,7 @@ def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float)
     weights = np.maximum(np.log((count + 1) / (frequencies + 0.5)), _LEAST) ** power
     weighing = WordWeights(vocabulary, dict(zip(vocabulary, map(_rounded, weights.tolist()), strict=True)))
     weighing.requires_grad_(False)
-    return SentenceTransformer(
-        modules=[words, weighing, *rest],
-        device=str(model.device),
-        prompts=model.prompts,
-        default_prompt_name=model.default_prompt_name,
-        similarity_fn_name=model.similarity_fn_name,
-    )
+    model.insert(1, weighing.to(model.device))
 
 
 def _takes_a_mean(model: SentenceTransformer) -> bool:

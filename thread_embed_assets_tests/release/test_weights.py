@@ -120,7 +120,8 @@ def test_a_model_that_weighs_its_tokens_travels_with_the_weights(made: Made) -> 
     from sentence_transformers import SentenceTransformer
 
     checkpoint = made.checkpoint(FREE, seed=5)
-    weighed = weigh_tokens(SentenceTransformer(str(checkpoint.model), device="cpu"), ["baka dela", "baka fimi"], 1.0)
+    weighed = SentenceTransformer(str(checkpoint.model), device="cpu")
+    weigh_tokens(weighed, ["baka dela", "baka fimi"], 1.0)
     weighed.save_pretrained(str(checkpoint.model), create_model_card=False)
     shutil.rmtree(checkpoint.model / "1_Pooling")
     pack(checkpoint, made.layout, made.catalog, "weighed", trained_by=TRAINED_BY)

@@ -50,7 +50,8 @@ def test_arms_are_run_compared_and_shown(workspace: Workspace, instance: dg.Dags
     compared = run(instance, ["ablation_table"], None)
     assert compared.success, errors(compared)
     page = str(materialization(instance, "ablation_table", None).metadata["table"].value)
-    assert f"2 of {len(load_plan().arms) - 1} arms" in page and "NOT RUN: the partition batch_32 of ablation was not materialised" in page
+    assert f"2 of {len(load_plan().arms) - 1} arms" in page
+    assert "NOT RUN: the partition batch_32 of ablation was not materialised" in page
     assert "](data:image/png;base64," in page
     found = json.loads((workspace.layout.ablations / "table" / "table.json").read_text(encoding="utf-8"))
     assert {row["arm"] for row in found["rows"] if row["status"] == "RUN"} == {REFERENCE, "untrained", "best_of_windows_3"}
