@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thread_embed_assets.benchmark.best_window import BestWindow
+from thread_embed_assets.benchmark.by_window import ByWindow
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder
 from thread_embed_assets.benchmark.message_windows import messages_of_split, window_texts
 from thread_embed_assets.benchmark.metrics import HEADLINE, per_query
@@ -119,7 +119,7 @@ def score_dev(
             if window:
                 texts = window_texts(task, messages, text_format, window)
                 flat = cache.embed(encoder, [text for of_document in texts for text in of_document], "document")
-                scorer = BestWindow(queries, flat, [len(of_document) for of_document in texts])
+                scorer = ByWindow(queries, flat, [len(of_document) for of_document in texts])
             else:
                 scorer = Dense(queries, cache.embed(encoder, task.document_texts(text_format), "document"))
             run = search(scorer, task.query_ids, task.document_ids)

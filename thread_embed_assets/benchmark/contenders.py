@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from thread_embed_assets.benchmark.api_models import ApiEncoder, no_key, provider_of
-from thread_embed_assets.benchmark.best_window import whole_and_by_window
+from thread_embed_assets.benchmark.by_window import whole_and_by_window
 from thread_embed_assets.benchmark.embeddings import Encoder, ModelEncoder, Pooling
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
 from thread_embed_assets.errors import InputError

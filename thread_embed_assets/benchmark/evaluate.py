@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thread_embed_assets.benchmark.best_window import BestWindow, whole, windows
 from thread_embed_assets.benchmark.breakdowns import breakdowns
+from thread_embed_assets.benchmark.by_window import ByWindow, whole, windows_and_whole
 from thread_embed_assets.benchmark.contenders import Contender, Model, open_encoder
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder
 from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS, Run, per_query
@@ -294,9 +294,9 @@ class _Bench:
             return None
         if text_format == whole(text_format):
             return Dense(queries, cache.embed(encoder, texts, "document"), dim)
-        parts = [windows(text) for text in texts]
+        parts = [windows_and_whole(text) for text in texts]
         vectors = cache.embed(encoder, [part for document in parts for part in document], "document")
-        return BestWindow(queries, vectors, [len(document) for document in parts], dim)
+        return ByWindow(queries, vectors, [len(document) for document in parts], dim)
 
     def _texts(self, task: Task, text_format: str, view: View) -> tuple[list[str], list[str]]:
         """Queries and documents; names stand in texts of memory only."""

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from thread_embed_assets.benchmark.api_models import provider_of
-from thread_embed_assets.benchmark.best_window import whole_and_by_window
+from thread_embed_assets.benchmark.by_window import whole_and_by_window
 from thread_embed_assets.benchmark.contenders import (
     BM25,
     Contender,

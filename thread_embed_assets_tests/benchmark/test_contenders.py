@@ -11,7 +11,7 @@ import yaml
 
 from thread_embed_assets.benchmark import contenders
 from thread_embed_assets.benchmark.api_models import ApiEncoder
-from thread_embed_assets.benchmark.best_window import whole_and_by_window
+from thread_embed_assets.benchmark.by_window import whole_and_by_window
 from thread_embed_assets.benchmark.contenders import (
     Model,
     Reference,
