@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +105,14 @@ def score_dev(
     cache: EmbeddingCache,
     text_format: str,
     window: int | None = None,
+    together: bool = False,
 ) -> Iterator[DevScores]:
     """A model's scores on the dev tasks of these names, masked, each over its whole index.
 
     Args:
         text_format: how queries and documents are written for the model.
         window: messages of each of a document's windows, of which the best counts; None embeds it whole.
+        together: all windows count, and the whole (:class:`ByWindow`).
     """
     for source in sources:
         messages = messages_of_split(source.stored, _DEV) if window else {}
@@ -119,7 +122,12 @@ def score_dev(
             if window:
                 texts = window_texts(task, messages, text_format, window)
                 flat = cache.embed(encoder, [text for of_document in texts for text in of_document], "document")
-                scorer = ByWindow(queries, flat, [len(of_document) for of_document in texts])
+                counts = [len(of_document) for of_document in texts]
+                if together:
+                    documents = cache.embed(encoder, task.document_texts(text_format), "document")
+                    scorer = ByWindow(queries, flat, counts, documents)
+                else:
+                    scorer = ByWindow(queries, flat, counts, concentration=math.inf)
             else:
                 scorer = Dense(queries, cache.embed(encoder, task.document_texts(text_format), "document"))
             run = search(scorer, task.query_ids, task.document_ids)

@@ -96,6 +96,7 @@ class Arm(BaseModel):
     pairs: dict[str, Any] = Field(default_factory=dict)
     base_share: float = Field(default=0.0, ge=0, lt=1)
     window: PositiveInt | None = None
+    together: bool = False
     untrained: bool = False
 
     @property
@@ -108,6 +109,8 @@ class Arm(BaseModel):
         differences = [self.trains, self.base_share > 0, self.window is not None, self.untrained]
         if sum(differences) > 1:
             raise ValueError("an arm differs in one way: by 'stage' and 'pairs', or base_share, or window, or untrained")
+        if self.together and self.window is None:
+            raise ValueError("'together' says how windows are read: give 'window', too")
         budget = [field for field in _BUDGET if field in self.stage]
         if budget:
             raise ValueError(f"{budget[0]!r} is the budget, which is the same for all arms")
@@ -277,7 +280,7 @@ def run_arm(
         checkpoint = None if arm.untrained else train(Job.of(config, inputs, Layout(home), MIX, device))
         began, embedded = time.monotonic(), cache.embedded
         encoder = encoder_of(_model(name, arm, config, checkpoint, material.layout.ablation(name)))
-        for one in score_dev(material.dev, plan.tasks, encoder, cache, config.text_format, arm.window):
+        for one in score_dev(material.dev, plan.tasks, encoder, cache, config.text_format, arm.window, arm.together):
             queries = zip(one.query_ids, one.clusters, one.values.tolist(), strict=True)
             rows["scores"] += ((config.seed, one.source, one.task, *query) for query in queries)
             logger.info("%s, seed %d: %s %s %.3f", name, config.seed, one.source, one.task, one.values.mean())

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thread_embed_assets.benchmark.embeddings import Vectors
-from thread_embed_assets.benchmark.retrievers import Scores, cut_to
+from thread_embed_assets.benchmark.retrievers import Dense, Scores, cut_to
 
 BY_WINDOW = " by window"
-# MRR@10 of MiniLM with token weights by idf on 300 Slack, 591 IRC and 126 Topical-Chat threads of train: whole .349, .407,
-# .312; best of windows of 64 tokens .415, .420, .382, of 32 .435, .420, .375; even mixture of those of 32 .464, .440, .398;
-# with the whole .471, .445, .405; BM25 .372, .389, .417.
+# Of MiniLM with token weights by idf, MRR@10 of 300 Slack, 591 IRC and 126 Topical-Chat threads of train: read whole .349,
+# .407, .312; best window of 64 tokens .415, .420, .382, of 32 tokens .435, .420, .375; all windows of 32 together .470,
+# .441, .394, and 0.3 of the whole .468, .450, .407 (BM25 .372, .389, .417). Summaries of dev: whole .631, .852, .607,
+# windows together .691, .801, .648, and 0.3 of the whole .734, .827, .767.
 WINDOW_CHARACTERS = 160  # some 32 tokens
-CONCENTRATION = 30.0
+CONCENTRATION = 40.0
+WHOLE_SHARE = 0.3
 _OVERLAP_CHARACTERS = 40
 _WINDOWS_AT_ONCE = 1 << 16
 
@@ -28,12 +30,6 @@ _WINDOWS_AT_ONCE = 1 << 16
 def whole_and_by_window(formats: Sequence[str]) -> tuple[str, ...]:
     """The text formats, and each of them with documents read by window: ``plain``, ``plain by window``."""
     return (*formats, *(f"{name}{BY_WINDOW}" for name in formats))
-
-
-def windows_and_whole(text: str) -> list[str]:
-    """What a document is read as by window: its windows and, where there are several, all of it."""
-    found = windows(text)
-    return found if len(found) == 1 else [*found, text]
 
 
 def whole(text_format: str) -> str:
@@ -66,17 +62,19 @@ def _short_lines(text: str, characters: int) -> Iterator[str]:
 
 
 class ByWindow:
-    """How well a query fits one of a document's windows: the cosine similarity to each of them, taken together.
+    """How well a query fits a document: to one of its windows, and to all of it.
 
-    ``log(mean(exp(k * cosine))) / k`` over the windows: up to a constant, the log-likelihood of the query's direction where
+    The mean of ``log(mean(exp(k * cosine))) / k`` over the windows and of the cosine similarity to the document read whole,
+    which has the weight ``WHOLE_SHARE`` beside 1. The first is, up to a constant, the log-likelihood of the query's direction where
     a document is an even mixture of von Mises-Fisher distributions around its windows, with the concentration ``k``
     (Banerjee et al., JMLR 6, 2005). An infinite one is the best window alone (MaxP of Dai and Callan, arXiv 1905.09217),
-    which favours long documents: they have more windows to be best with. A document of one window scores its cosine.
+    which favours long documents: they have more windows to be best with.
 
     Args:
         queries: unit vectors [queries, dim].
         windows: unit vectors [windows, dim], document by document.
         counts: windows of each document [documents], at least one each; they sum up to the number of windows.
+        documents: unit vectors [documents, dim] of the documents read whole; None leaves them out.
         truncate_dim: use the first components of each vector, made unit again.
         concentration: above 0.
     """
@@ -88,6 +86,7 @@ class ByWindow:
         queries: Vectors,
         windows: Vectors,
         counts: Sequence[int],
+        documents: Vectors | None = None,
         truncate_dim: int | None = None,
         concentration: float = CONCENTRATION,
     ) -> None:
@@ -95,6 +94,7 @@ class ByWindow:
         self.shape = (len(queries), len(counts))
         self._queries, self._windows = cut_to(queries, truncate_dim), cut_to(windows, truncate_dim)
         self._starts = np.cumsum([0, *counts])
+        self._whole = None if documents is None else Dense(queries, documents, truncate_dim)
         self._concentration = concentration
 
     def block(self, start: int, stop: int) -> Scores:
@@ -107,6 +107,8 @@ class ByWindow:
             cosines = self._queries[start:stop] @ self._windows[begin : self._starts[last]].T
             scores[:, first:last] = self._together(cosines, self._starts[first : last + 1] - begin)
             first = last
+        if self._whole is not None:
+            scores = (scores + WHOLE_SHARE * self._whole.block(start, stop)) / (1 + WHOLE_SHARE)
         return scores
 
     def _together(self, cosines: Scores, starts: NDArray[np.intp]) -> Scores:

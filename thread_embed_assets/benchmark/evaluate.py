@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from thread_embed_assets.benchmark.breakdowns import breakdowns
-from thread_embed_assets.benchmark.by_window import ByWindow, whole, windows_and_whole
+from thread_embed_assets.benchmark.by_window import ByWindow, whole, windows
 from thread_embed_assets.benchmark.contenders import Contender, Model, open_encoder
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder
 from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS, Run, per_query
@@ -292,11 +292,12 @@ class _Bench:
         queries = cache.embed(encoder, asked, "query")
         if dim is not None and dim >= queries.shape[1]:
             return None
+        documents = cache.embed(encoder, texts, "document")
         if text_format == whole(text_format):
-            return Dense(queries, cache.embed(encoder, texts, "document"), dim)
-        parts = [windows_and_whole(text) for text in texts]
+            return Dense(queries, documents, dim)
+        parts = [windows(text) for text in texts]
         vectors = cache.embed(encoder, [part for document in parts for part in document], "document")
-        return ByWindow(queries, vectors, [len(document) for document in parts], dim)
+        return ByWindow(queries, vectors, [len(document) for document in parts], documents, dim)
 
     def _texts(self, task: Task, text_format: str, view: View) -> tuple[list[str], list[str]]:
         """Queries and documents; names stand in texts of memory only."""

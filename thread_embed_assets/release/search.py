@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from thread_embed_assets.benchmark.by_window import ByWindow, windows
 from thread_embed_assets.benchmark.contenders import text_format_of
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder, ModelEncoder
-from thread_embed_assets.benchmark.retrievers import Dense, best_first
+from thread_embed_assets.benchmark.retrievers import best_first
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.read import read_conversations
 from thread_embed_assets.errors import InputError
@@ -34,7 +35,7 @@ class Hit:
     """A thread that was found.
 
     Attributes:
-        score: cosine similarity to the query.
+        score: how well the query fits one of its windows and all of it (:class:`ByWindow`).
         started_at: None where the source has no times.
         lines: its first messages, people as ``speaker_k``.
         messages: how many it has.
@@ -51,7 +52,7 @@ class Hit:
 def search(
     query: str, source: str, layout: Layout, text_format: str, encoder: Encoder, top: int = 5, lines: int = LINES_SHOWN
 ) -> list[Hit]:
-    """The ``top`` threads of a source nearest to the query, best first.
+    """The ``top`` threads of a source nearest to the query, best first, long ones read by window.
 
     Every thread is embedded once and then kept in the embedding cache.
 
@@ -86,7 +87,13 @@ def search(
     if not found:
         return []
     cache = EmbeddingCache(layout.embedding_cache)
-    index = Dense(cache.embed(encoder, [query], "query"), cache.embed(encoder, texts, "document"))
+    parts = [windows(text) for text in texts]
+    index = ByWindow(
+        cache.embed(encoder, [query], "query"),
+        cache.embed(encoder, [window for windows_of in parts for window in windows_of], "document"),
+        list(map(len, parts)),
+        cache.embed(encoder, texts, "document"),
+    )
     scores = np.round(index.block(0, 1)[0], 6)
     return [replace(found[place], score=float(scores[place])) for place in best_first(scores, top)]
 

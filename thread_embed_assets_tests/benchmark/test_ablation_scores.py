@@ -10,7 +10,9 @@ import pytest
 
 from thread_embed_assets.benchmark.ablation_scores import DevSource, dev_queries_only, only_dev, score_dev
 from thread_embed_assets.benchmark.ablations import SCHEMAS
+from thread_embed_assets.benchmark.by_window import ByWindow
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache
+from thread_embed_assets.benchmark.message_windows import messages_of_split, window_texts
 from thread_embed_assets.benchmark.metrics import per_query
 from thread_embed_assets.benchmark.retrievers import Dense, search
 from thread_embed_assets.benchmark.tasks import build_tasks, load_tasks
@@ -55,6 +57,24 @@ def test_scores_are_those_of_dev_queries_over_the_whole_dev_index(stored: DevSou
         assert one.values == pytest.approx(per_query(run, task.relevant, task.query_ids)["MRR@10"])
         assert list(one.query_ids) == task.query_ids and list(one.clusters) == task.clusters
     assert 0 < np.mean([one.values.mean() for one in found]) < 1
+
+
+def test_windows_count_best_or_together_with_the_whole(stored: DevSource, tmp_path: Path) -> None:
+    dev = next(t for t in load_tasks(stored.tasks) if (t.split, t.name) == ("dev", "thread"))
+    cache, encoder = EmbeddingCache(tmp_path), HashEncoder(size=32)
+    texts = window_texts(dev, messages_of_split(stored.stored, "dev"), "plain", 3)
+    queries, parts, documents = (
+        cache.embed(encoder, t)
+        for t in (dev.query_texts("plain"), [w for d in texts for w in d], dev.document_texts("plain"))
+    )
+    counts = list(map(len, texts))
+    for together, scorer in (
+        (False, ByWindow(queries, parts, counts, concentration=np.inf)),
+        (True, ByWindow(queries, parts, counts, documents)),
+    ):
+        [found] = score_dev([stored], ["thread"], encoder, cache, "plain", 3, together)
+        values = per_query(search(scorer, dev.query_ids, dev.document_ids), dev.relevant, dev.query_ids)["MRR@10"]
+        assert found.values == pytest.approx(values)
 
 
 def test_no_text_of_test_is_ever_embedded(stored: DevSource, tmp_path: Path) -> None:

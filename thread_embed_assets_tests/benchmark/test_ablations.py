@@ -269,6 +269,7 @@ def _with(arm: Mapping[str, Any]) -> dict[str, Any]:
         (_with({"stage": {"max_pairs": 9}}), "'max_pairs' is the budget"),
         (_with({"stage": {"seed": 9}}), "'seed' is the budget"),
         (_with({"untrained": True, "window": 3}), "an arm differs in one way"),
+        (_with({"together": True}), "give 'window', too"),
         (_with({"widow": 3}), "Extra inputs are not permitted"),
         ({**_with({"window": 3}), "p": _with({"window": 4})["q"]}, "'x' cannot name an arm"),
         ({"q": {**_with({})["q"], "arms": {"reference": {"level": "1", "window": 3}}}}, "'reference' cannot name an arm"),

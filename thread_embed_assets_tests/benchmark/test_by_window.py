@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thread_embed_assets.benchmark import by_window
-from thread_embed_assets.benchmark.by_window import ByWindow, whole_and_by_window, windows, windows_and_whole
+from thread_embed_assets.benchmark.by_window import ByWindow, whole_and_by_window, windows
 from thread_embed_assets.benchmark.retrievers import Dense
 
 LINES = st.lists(st.text(alphabet="ab \n", max_size=40), max_size=12)
@@ -44,12 +44,6 @@ def test_windows_cover_the_text_in_order_within_the_limit(lines: list[str], char
     assert all(any(piece in word for word in said) for window in found for piece in window.split())
 
 
-def test_a_long_document_is_read_whole_besides() -> None:
-    assert windows_and_whole("short\ntext") == ["short\ntext"]
-    text = "\n".join(f"line {n} {'x' * 70}" for n in range(5))
-    assert windows_and_whole(text) == [*windows(text), text] and len(windows(text)) > 1
-
-
 def units(rows: int, seed: int) -> np.ndarray:
     vectors = np.random.default_rng(seed).standard_normal((rows, 8)).astype(np.float32)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
@@ -73,8 +67,13 @@ def test_windows_count_by_how_well_they_fit(concentration: float, monkeypatch: p
     monkeypatch.setattr(by_window, "_WINDOWS_AT_ONCE", 5)
     np.testing.assert_allclose(scorer.block(1, 4), expected, atol=1e-6)
     shorter = Dense(queries, parts, truncate_dim=3).block(0, 5)
-    cut = ByWindow(queries, parts, counts, 3, concentration)
+    cut = ByWindow(queries, parts, counts, truncate_dim=3, concentration=concentration)
     np.testing.assert_allclose(cut.block(0, 5)[:, 0], shorter[:, 0], atol=1e-6)
+    documents, share = units(4, 2), by_window.WHOLE_SHARE
+    for dim, alone in ((None, expected), (3, cut.block(1, 4))):
+        of_whole = Dense(queries, documents, dim).block(1, 4)
+        both = ByWindow(queries, parts, counts, documents, dim, concentration).block(1, 4)
+        np.testing.assert_allclose(both, (alone + share * of_whole) / (1 + share), atol=1e-6)
 
 
 def test_of_two_documents_with_the_same_best_window_the_shorter_one_wins() -> None:

@@ -104,7 +104,7 @@ def test_each_task_is_read_whole_or_by_window_as_its_dev_queries_say(
     formats = ("plain", "speakers", "plain by window", "speakers by window")
     contenders = [BM25, Contender("tuned", "dense", "tuned", formats, Model("tuned", "nowhere", "middling"))]
     contenders.append(Contender("both", "hybrid", "tuned_hybrid", parts=("bm25", "tuned")))
-    monkeypatch.setattr(evaluation, "windows_and_whole", lambda text: text.split("\n"))
+    monkeypatch.setattr(evaluation, "windows", lambda text: text.split("\n"))
     bench = evaluate(prepare(tmp_path), contenders)
     rows = bench.rows("summary", "contender = 'tuned' AND dim IS NULL AND view = 'masked' AND index = 'corpus'")
     dev = {(row["task"], row["format"]): row["MRR@10"] for row in rows if row["split"] == "dev"}
@@ -127,7 +127,7 @@ def test_documents_read_by_window_are_scored_by_their_best_one(tmp_path: Path, m
         Contender("cut+bm25", "hybrid", "tuned_hybrid", parts=("bm25", "cut")),
     ]
     layout = prepare(tmp_path)
-    monkeypatch.setattr(evaluation, "windows_and_whole", lambda text: text.split("\n"))
+    monkeypatch.setattr(evaluation, "windows", lambda text: text.split("\n"))
     lines = evaluate(layout, contenders)
     asked = "source = 'made' AND split = 'test' AND task = 'thread' AND contender = '{}'"
     rows = {name: lines.rows("summary", asked.format(name)) for name in ("whole", "cut", "cut+bm25")}
@@ -135,7 +135,7 @@ def test_documents_read_by_window_are_scored_by_their_best_one(tmp_path: Path, m
     assert {row["format"] for row in rows["cut+bm25"]} <= {f"{name}+plain by window" for name in FORMATS}
     assert {row["dim"] for row in rows["cut"]} == {None, 256, 128, 64}
     assert [row["MRR@10"] for row in rows["cut"]] != [row["MRR@10"] for row in rows["whole"]]
-    monkeypatch.setattr(evaluation, "windows_and_whole", lambda text: [text])
+    monkeypatch.setattr(evaluation, "windows", lambda text: [text])
     one = evaluate(layout, contenders).rows("summary", asked.format("cut"))
     assert [row["MRR@10"] for row in one] == [row["MRR@10"] for row in rows["whole"]]
 

@@ -59,7 +59,7 @@ def test_the_threads_are_embedded_once(tmp_path: Path) -> None:
     layout, encoder = stored(tmp_path, talks(10)), HashEncoder()
     search("anything", "made", layout, "plain", encoder)
     search("something else", "made", layout, "plain", encoder)
-    assert len(encoder.seen) == 10 + 2
+    assert len(encoder.seen) == len(set(encoder.seen)) > 10 + 2, "whole and by window"
 
 
 @pytest.mark.parametrize("query", ["", "  \n"])
