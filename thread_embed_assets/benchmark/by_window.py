@@ -67,8 +67,8 @@ class ByWindow:
     The mean of ``log(mean(exp(k * cosine))) / k`` over the windows and of the cosine similarity to the document read whole,
     which has the weight ``WHOLE_SHARE`` beside 1. The first is, up to a constant, the log-likelihood of the query's
     direction where a document is an even mixture of von Mises-Fisher distributions around its windows, with the
-    concentration ``k`` (Banerjee et al., JMLR 6, 2005). An infinite one is the best window alone (MaxP of Dai and Callan, arXiv 1905.09217),
-    which favours long documents: they have more windows to be best with.
+    concentration ``k`` (Banerjee et al., JMLR 6, 2005). With an infinite one the best window alone counts (MaxP of Dai and
+    Callan, arXiv 1905.09217), which favours long documents: they have more windows to be best with.
 
     Args:
         queries: unit vectors [queries, dim].
