@@ -21,6 +21,7 @@ from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.base_models import MIRROR_VARIABLE, local_folder, model_fingerprint, resolve
 from thread_embed_assets.training.checkpoint import MODEL_DETAILS
 from thread_embed_assets.training.devices import pick_device
+from thread_embed_assets.training.token_weights import weighs_tokens
 
 MODELS = Path(__file__).with_name("models.yaml")
 OWN_MODELS = Path(__file__).resolve().parents[1] / "own_models.yaml"
@@ -56,8 +57,17 @@ class Model:
     dollars_per_million_tokens: float | None = None
 
 
-def open_encoder(model: Model) -> Encoder:
+# After a text format: the model weighs its tokens by their idf in the documents that are searched, as BM25 does, and not by
+# that of its training texts.
+FITTED = ", fitted"
+
+
+def open_encoder(model: Model, fitted_to: Sequence[str] | None = None) -> Encoder:
     """The encoder of a model, local or behind an API.
+
+    Args:
+        model: what is to be opened.
+        fitted_to: see :class:`ModelEncoder`.
 
     Raises:
         InputError: there is no key for its API, or the environment names an unknown precision.
@@ -71,6 +81,7 @@ def open_encoder(model: Model) -> Encoder:
         query_prompt=model.query_prompt,
         document_prompt=model.document_prompt,
         pooling=model.pooling,
+        fitted_to=fitted_to,
     )
 
 
@@ -86,8 +97,8 @@ class Contender:
         name: unique among the contenders of a benchmark.
         kind: ``recency`` and ``speakers`` read no text; ``hybrid`` is the sum of the two contenders named in ``parts``.
         role: what it is compared as.
-        formats: text formats it may be given, whole or (a dense contender) ``by window``; of several the best on dev is
-            taken. A hybrid takes its parts' formats.
+        formats: text formats it may be given, as it was trained or ``fitted``, whole or ``by window`` (dense contenders); of
+            several the best on dev is taken. A hybrid takes its parts' formats.
         model: the model of a dense contender.
         truncate_dim: use only the first components of its vectors.
         parts: names of a hybrid's two contenders, which must be declared before it.
@@ -138,7 +149,9 @@ def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequenc
     for reference in references:
         rows += [reference] if reference.not_run else [reference, _with_bm25(reference.name, "reference")]
     for one in tuned:
-        formats = whole_and_by_window((text_format_of(one.model.location),))
+        text_format = text_format_of(one.model.location)
+        fits = weighs_tokens(Path(one.model.location))
+        formats = whole_and_by_window((text_format, f"{text_format}{FITTED}") if fits else (text_format,))
         rows.append(Contender(one.model.name, "dense", one.role, formats, one.model))
         rows.append(_with_bm25(one.model.name, "tuned_hybrid"))
     return rows

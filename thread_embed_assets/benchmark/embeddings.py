@@ -18,6 +18,7 @@ import numpy.typing as npt
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.atomic import atomic_file, write_text
 from thread_embed_assets.storage.fingerprint import of_json
+from thread_embed_assets.training.token_weights import fit_token_weights
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class ModelEncoder:
         batch_size: texts that go through the model at once.
         query_prompt, document_prompt: written before every query and document; None leaves the model's own.
         pooling: how token vectors become one vector, where the model's folder does not say it.
+        fitted_to: texts, such as the documents of an index, whose idf the model is to weigh its tokens by; None leaves its
+            own weights. Only for a model that weighs its tokens.
         precision: bf16 computes matrix products in bfloat16 and keeps weights, norms and pooling in fp32; by default the
             one that ``THREAD_EMBED_EMBED_PRECISION`` names.
     """
@@ -107,6 +110,7 @@ class ModelEncoder:
         document_prompt: str | None = None,
         pooling: Pooling | None = None,
         precision: Precision | None = None,
+        fitted_to: Sequence[str] | None = None,
     ) -> None:
         self._model = str(model)
         self._device = device
@@ -114,6 +118,7 @@ class ModelEncoder:
         self._prompts: dict[Role, str | None] = {"query": query_prompt, "document": document_prompt}
         self._pooling = None if (Path(model) / "modules.json").exists() else pooling
         self._precision = precision or precision_wanted()
+        self._fitted_to = fitted_to
         self._loaded: Any = None
         self.fingerprint = self._fingerprint(fingerprint)
 
@@ -122,6 +127,7 @@ class ModelEncoder:
         said: dict[str, str] = {role: prompt for role, prompt in self._prompts.items() if prompt is not None}
         said |= {"pooling": self._pooling} if self._pooling else {}
         said |= {"precision": self._precision} if self._precision != "fp32" else {}
+        said |= {"fitted_to": of_json(sorted(self._fitted_to))} if self._fitted_to is not None else {}
         return of_json([weights, said]) if said else weights
 
     def role_key(self, role: Role) -> str:
@@ -163,6 +169,8 @@ class ModelEncoder:
             self._loaded = SentenceTransformer(modules=[words, pooled], device=self._device)
         else:
             self._loaded = SentenceTransformer(self._model, device=self._device)
+        if self._fitted_to is not None:
+            fit_token_weights(self._loaded, self._fitted_to)
 
     def encode(self, texts: Sequence[str], role: Role) -> npt.NDArray[Any]:
         import torch

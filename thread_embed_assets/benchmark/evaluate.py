@@ -12,7 +12,7 @@ import numpy as np
 
 from thread_embed_assets.benchmark.breakdowns import breakdowns
 from thread_embed_assets.benchmark.by_window import ByWindow, whole, windows
-from thread_embed_assets.benchmark.contenders import Contender, Model, open_encoder
+from thread_embed_assets.benchmark.contenders import FITTED, Contender, open_encoder
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder
 from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS, Run, per_query
 from thread_embed_assets.benchmark.result_tables import (
@@ -45,10 +45,11 @@ from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_ta
 
 logger = logging.getLogger(__name__)
 
-EncoderOf = Callable[[Model], Encoder]
+EncoderOf = Callable[..., Encoder]  # of a Model, and of the texts ``fitted_to`` where it is to be fitted to some
 
 DIMS = (256, 128, 64)  # of the Matryoshka curve, beside all dimensions
 _DIMS_OF = frozenset({"base", "tuned"})
+_FITTED_TO = "thread"  # whose documents models are fitted to, for all tasks of the split
 _FORMAT_CHOSEN_ON = frozenset({"thread", "response"})
 
 
@@ -89,7 +90,7 @@ def evaluate_source(
         source: name of the source.
         contenders: a hybrid after the two it is made of.
         layout: where results, runs and the embedding cache lie.
-        encoder_of: makes a model's encoder.
+        encoder_of: makes a model's encoder, as :func:`open_encoder` does.
 
     Returns:
         The result tables by name.
@@ -109,6 +110,7 @@ def evaluate_source(
         EmbeddingCache(layout.private / "embeddings"),
         read_names(layout.people(source)),
         encoder_of,
+        {split: next((t for t in tasks if (t.name, t.split) == (_FITTED_TO, split)), None) for split in SPLITS},
     )
     dev, test = ([task for task in tasks if task.split == split] for split in SPLITS)
     with write_tables(layout.results(source), SCHEMAS) as writer, atomic_folder(layout.runs(source)) as runs:
@@ -150,9 +152,10 @@ class _Bench:
     private_cache: EmbeddingCache
     names: Mapping[str, str]
     encoder_of: EncoderOf
+    fitted_to: Mapping[str, Task | None]
     formats: dict[str, Formats] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
-    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _encoders: dict[tuple[str, str], Encoder] = field(default_factory=dict)
     _bm25: dict[tuple[str, str, str, str], Bm25] = field(default_factory=dict)  # of one task, since each hybrid asks for it
 
     def score_dev(self, tasks: Sequence[Task]) -> list[Scored]:
@@ -254,8 +257,19 @@ class _Bench:
     ) -> Scored:
         values = per_query(run, task.relevant, list(run))
         table = np.stack([values[name] for name in METRICS], axis=1)
-        encoder = self._encoders[contender.name].fingerprint if contender.name in self._encoders else ""
+        encoder = self._encoder(contender, task, text_format).fingerprint if contender.kind == "dense" else ""
         return Scored(contender, task, text_format, list(run), table, view, index, dim, seconds, embedded, encoder)
+
+    def _encoder(self, contender: Contender, task: Task, text_format: str) -> Encoder:
+        """Of a fitted format one that is fitted to all threads of the task's split, read as the model reads them."""
+        assert contender.model is not None
+        alone = whole(text_format).removesuffix(FITTED)
+        fitted_to = None if alone == whole(text_format) else self.fitted_to[task.split] or task
+        key = contender.name, fitted_to.split if fitted_to else ""
+        if key not in self._encoders:
+            more = {"fitted_to": fitted_to.document_texts(alone)} if fitted_to else {}
+            self._encoders[key] = self.encoder_of(contender.model, **more)
+        return self._encoders[key]
 
     def _scorer(self, contender: Contender, task: Task, text_format: str, view: View) -> Scorer:
         if contender.kind == "hybrid":
@@ -283,12 +297,9 @@ class _Bench:
         self, contender: Contender, task: Task, text_format: str, view: View, dim: int | None = None
     ) -> Scorer | None:
         """None where the model's vectors are no larger than ``dim``."""
-        assert contender.model is not None
-        if contender.name not in self._encoders:
-            self._encoders[contender.name] = self.encoder_of(contender.model)
-        encoder = self._encoders[contender.name]
+        encoder = self._encoder(contender, task, text_format)
         cache = self.private_cache if view == "intact" else self.cache
-        asked, texts = self._texts(task, whole(text_format), view)
+        asked, texts = self._texts(task, whole(text_format).removesuffix(FITTED), view)
         queries = cache.embed(encoder, asked, "query")
         if dim is not None and dim >= queries.shape[1]:
             return None

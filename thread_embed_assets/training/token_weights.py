@@ -56,6 +56,37 @@ def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float)
             "Set token_weight_power to 0",
         )
     tokenizer: Any = model.tokenizer
+    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    weights = map(_rounded, _idf(model, texts, power).tolist())
+    weighing = WordWeights(vocabulary, dict(zip(vocabulary, weights, strict=True)))
+    weighing.requires_grad_(False)
+    model.insert(1, weighing.to(model.device))
+
+
+def weighs_tokens(folder: Path) -> bool:
+    """Whether a saved model does."""
+    return (folder / FOLDER).is_dir()
+
+
+def fit_token_weights(model: SentenceTransformer, texts: Iterable[str]) -> None:
+    """Weigh tokens by their idf in these texts from here on, such as the documents of an index; nothing else is trained.
+
+    Raises:
+        InputError: the model does not weigh its tokens, or there are no texts.
+    """
+    import torch
+    from sentence_transformers.sentence_transformer.modules import WordWeights
+
+    weighing = next((module for module in model if isinstance(module, WordWeights)), None)
+    if weighing is None:
+        raise InputError("token weights", "the model does not weigh its tokens", "Train it with a token_weight_power")
+    weights = torch.tensor(_idf(model, texts, _POWER), dtype=torch.float32, device=model.device)
+    weighing.emb_layer.weight.data = weights[:, None]
+    weighing.word_weights = dict(zip(weighing.vocab, map(_rounded, weights.tolist()), strict=True))
+
+
+def _idf(model: SentenceTransformer, texts: Iterable[str], power: float) -> NDArray[np.float64]:
+    tokenizer: Any = model.tokenizer
     found: Counter[int] = Counter()
     count = 0
     for batch in batches(texts):
@@ -63,13 +94,10 @@ def weigh_tokens(model: SentenceTransformer, texts: Iterable[str], power: float)
             found.update(set(ids))
         count += len(batch)
     if not count:
-        raise InputError("token weights", "there are no texts to count tokens in", "Give the stage some pairs")
-    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    frequencies = np.array([found[token] for token in range(len(vocabulary))])
-    weights = np.maximum(np.log((count + 1) / (frequencies + 0.5)), _LEAST) ** power
-    weighing = WordWeights(vocabulary, dict(zip(vocabulary, map(_rounded, weights.tolist()), strict=True)))
-    weighing.requires_grad_(False)
-    model.insert(1, weighing.to(model.device))
+        raise InputError("token weights", "there are no texts to count tokens in", "Give some")
+    frequencies = np.array([found[token] for token in range(len(tokenizer))])
+    weights: NDArray[np.float64] = np.maximum(np.log((count + 1) / (frequencies + 0.5)), _LEAST) ** power
+    return weights
 
 
 def _takes_a_mean(model: SentenceTransformer) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from thread_embed_assets.benchmark import embeddings
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, ModelEncoder, unit
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.training.token_weights import weigh_tokens
 from thread_embed_assets_tests.benchmark.stored import HashEncoder
 from thread_embed_assets_tests.training.tiny import build_tiny_model
 
@@ -315,3 +316,18 @@ def test_loading_a_model_is_not_time_spent_on_texts(tmp_path: Path, monkeypatch:
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def test_a_model_fitted_to_texts_has_its_own_place_in_the_cache(tmp_path: Path, tiny_model: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    weigh_tokens(model, ["the build is red", "the build is green"], 0.75)
+    model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    texts = ["the disk is full", "the disk is fine"]
+    plain, fitted, again = (
+        ModelEncoder(tmp_path / "model", "w", device="cpu", fitted_to=to) for to in (None, texts, texts[::-1])
+    )
+    assert plain.fingerprint == "w" != fitted.fingerprint == again.fingerprint
+    cache = EmbeddingCache(tmp_path / "cache")
+    assert np.abs(cache.embed(plain, texts) - cache.embed(fitted, texts)).max() > 1e-3

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +116,25 @@ def test_each_task_is_read_whole_or_by_window_as_its_dev_queries_say(
         assert taken[task] == max(readings, key=lambda name: dev[task, name]), task
     hybrids = bench.rows("summary", "contender = 'both' AND split = 'test'")
     assert all(str(row["format"]).endswith(str(taken[row["task"]])) for row in hybrids)
+
+
+def test_a_fitted_model_is_fitted_to_the_threads_of_each_split(tmp_path: Path) -> None:
+    fitted: list[tuple[str, ...] | None] = []
+
+    def encoder_of(model: Model, fitted_to: Sequence[str] | None = None) -> HashEncoder:
+        fitted.append(tuple(fitted_to) if fitted_to else None)
+        return HashEncoder("fitted" if fitted_to else model.fingerprint, SIZES["strong"] if fitted_to else SIZES["weak"])
+
+    contenders = [BM25, Contender("tuned", "dense", "tuned", ("plain", "plain, fitted"), Model("tuned", "nowhere", "weak"))]
+    layout = prepare(tmp_path)
+    tables = evaluate_source(layout.tasks("made"), "made", contenders, layout, encoder_of)
+    threads = {
+        task.split: tuple(task.document_texts("plain")) for task in load_tasks(layout.tasks("made")) if task.name == "thread"
+    }
+    assert fitted == [None, threads["dev"], threads["test"]]
+    rows = list(tables["summary"].rows_as_dicts(where="contender = 'tuned' AND split = 'test'"))
+    assert {row["format"] for row in rows} == {"plain, fitted"}, "it is better on dev"
+    assert {row["dim"] for row in rows} == {None, 256, 128, 64}
 
 
 def test_documents_read_by_window_are_scored_by_their_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.training.token_weights import power_for, weigh_tokens
+from thread_embed_assets.training.token_weights import fit_token_weights, power_for, weigh_tokens
 
 TEXTS = ["the build is red", "the build is green", "the disk is full"]
 
@@ -60,3 +60,17 @@ def test_a_model_that_pools_otherwise_and_no_texts_are_refused(tiny_model: Path)
     assert power_for(model) == 0, "a profile trains it as it is"
     with pytest.raises(InputError, match="token_weight_power"):
         weigh_tokens(model, TEXTS, 1.0)
+
+
+def test_fitted_weights_are_the_idf_of_other_texts(tiny_model: Path) -> None:
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    with pytest.raises(InputError, match="does not weigh its tokens"):
+        fit_token_weights(model, TEXTS)
+    weigh_tokens(model, [*TEXTS, "disk disk", "red"], 0.75)
+    before = model.encode("the disk is red")
+    fit_token_weights(model, TEXTS)
+    fitted = model.encode("the disk is red")
+    assert np.abs(fitted - before).max() > 1e-3
+    other = SentenceTransformer(str(tiny_model), device="cpu")
+    weigh_tokens(other, TEXTS, 0.75)
+    np.testing.assert_allclose(fitted, other.encode("the disk is red"), atol=1e-4)
