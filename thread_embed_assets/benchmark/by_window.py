@@ -108,7 +108,8 @@ class ByWindow:
             scores[:, first:last] = self._together(cosines, self._starts[first : last + 1] - begin)
             first = last
         if self._whole is not None:
-            scores = (scores + WHOLE_SHARE * self._whole.block(start, stop)) / (1 + WHOLE_SHARE)
+            scores += WHOLE_SHARE * self._whole.block(start, stop)
+            scores /= 1 + WHOLE_SHARE
         return scores
 
     def _together(self, cosines: Scores, starts: NDArray[np.intp]) -> Scores:

@@ -72,8 +72,8 @@ def benchmark_results(
 ) -> dg.MaterializeResult[Path]:
     """Baselines, reference, base and released models, and the checkpoints of every mix that matters here, on its tasks.
 
-    Needs the tasks, and a released model or a checkpoint: of the mix `all` or `open`, of the mix without this platform, or of
-    the source itself. About 25 texts a second on two cores, each text embedded once for all tasks and runs.
+    Needs the tasks, and a released model or a checkpoint: of the mix `all` or `open`, of the mix without this platform, or
+    of the source itself. About 25 texts a second on two cores, each text embedded once for all tasks and runs.
     """
     source, place = context.partition_key, layout.layout()
     checkpoints = scored_checkpoints(place, source)

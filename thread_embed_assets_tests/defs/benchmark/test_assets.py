@@ -49,8 +49,8 @@ def test_without_a_checkpoint_there_is_nothing_to_score(workspace: Workspace, in
     shutil.rmtree(workspace.layout.models / "checkpoints")
     refused = run(instance, ["benchmark_results"], SOURCE)
     assert not refused.success
-    expected = f"source '{SOURCE}': no model is released, and none of the mixes all, open, without_slack, {SOURCE} has a checkpoint. Run the train"
-    assert expected in errors(refused)
+    none = f"no model is released, and none of the mixes all, open, without_slack, {SOURCE} has a checkpoint"
+    assert f"source '{SOURCE}': {none}. Run the train" in errors(refused)
 
 
 def test_a_checkpoint_of_another_configuration_is_named_and_the_last_results_stay(
