@@ -295,10 +295,10 @@ def _average_on_dev(model: SentenceTransformer, config: StageConfig, measure: Ca
     from thread_embed_assets.training.trainer import average
 
     measured = {0.0: measure()}
-    candidates = [share for share in config.base_weights if share]
-    if not candidates:
+    candidates = config.base_weights
+    if candidates == (0.0,):
         return _Shares(measured, 0.0)
-    if not measured[0.0]:
+    if len(candidates) > 1 and not measured[0.0]:
         logger.warning("there are no dev pairs to choose a share of the base on: the trained weights are kept as they are")
         return _Shares(measured, 0.0)
     folder = local_folder(origin_of(config.base_model).original_base)
@@ -307,10 +307,11 @@ def _average_on_dev(model: SentenceTransformer, config: StageConfig, measure: Ca
     tuned = {name: value.clone() for name, value in model.state_dict().items() if name not in fixed}
     for share in candidates:
         model.load_state_dict({**model.state_dict(), **average(tuned, base, share)})
-        measured[share] = measure()
-    chosen = max(measured, key=lambda share: (measured[share]["mrr@10"], -share))
+        measured[share] = measured[share] if share in measured else measure()
+    chosen = max(candidates, key=lambda share: (measured[share].get("mrr@10", 0.0), -share))
     model.load_state_dict({**model.state_dict(), **average(tuned, base, chosen)})
-    logger.info("MRR@10 on dev by share of the base: %s", {share: found["mrr@10"] for share, found in measured.items()})
+    scores = {share: found.get("mrr@10") for share, found in measured.items()}
+    logger.info("MRR@10 on dev by share of the base: %s; taken: %s", scores, chosen)
     return _Shares(measured, chosen)
 
 

@@ -52,8 +52,8 @@ def test_quick_fits_two_cores() -> None:
 
 
 def test_the_share_of_the_trained_weights_alone_is_always_a_candidate() -> None:
-    assert StageConfig(base_weights=()).base_weights == (0.0,)
-    assert StageConfig(base_weights=(0.5, 0.25, 0.5)).base_weights == (0.0, 0.25, 0.5)
+    assert StageConfig().base_weights == (0.0,)
+    assert StageConfig(base_weights=(0.5, 0.25, 0.5)).base_weights == (0.25, 0.5)
 
 
 def test_base_models_go_by_names() -> None:
@@ -73,6 +73,7 @@ def test_base_models_go_by_names() -> None:
         ({"strategies": {"gossip": 1}}, "strategies.gossip"),
         ({"strategies": {}}, "strategies"),
         ({"base_weights": [0.5, 1.0]}, "base_weights"),
+        ({"base_weights": []}, "base_weights"),
         ({"loss": "triplet"}, "loss"),
         ({"patience": 0}, "patience"),
     ],

@@ -339,6 +339,9 @@ def test_the_share_of_the_base_is_the_best_on_dev(
     for weight, value in _weights(chosen).items():
         if value.is_floating_point():
             torch.testing.assert_close(value, (base[weight] + tuned[weight]) / 2)
+    alone = train_stage(config.model_copy(update={"base_weights": (0.75,)}), inputs, Layout(tmp_path), "all", CPU)
+    assert alone.manifest["base_weight"] == 0.75, "nobody asks dev"
+    torch.testing.assert_close(_weights(alone)[name], 0.75 * base[name] + 0.25 * tuned[name])
 
 
 def test_without_dev_pairs_the_trained_weights_are_kept(
