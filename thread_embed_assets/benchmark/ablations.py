@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -318,8 +319,11 @@ def setting(plan: Plan, material: Material) -> dict[str, Any]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What an arm's file says of itself: ``arm``, ``setting``, ``trained``."""
-    return {row["name"]: json.loads(row["value"]) for row in open_table(path, "about").rows_as_dicts()}
+    """What an arm's file says of itself: ``arm``, ``setting``, ``trained``. A field that came later has its default."""
+    about = {row["name"]: json.loads(row["value"]) for row in open_table(path, "about").rows_as_dicts()}
+    with suppress(ValidationError, KeyError):  # what is no arm of today differs from all of them
+        about["arm"] = Arm.model_validate(about["arm"]).model_dump(mode="json")
+    return about
 
 
 def _json(value: Any) -> str:

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
 from thread_embed_assets.benchmark import ablation_table
 from thread_embed_assets.benchmark.ablation_table import write_table
-from thread_embed_assets.benchmark.ablations import REFERENCE, SCHEMAS, Plan
+from thread_embed_assets.benchmark.ablations import REFERENCE, SCHEMAS, SCORES, Plan
 from thread_embed_assets.benchmark.statistics import Cell, macro_bootstrap
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.fingerprint import seed
@@ -107,6 +108,17 @@ def test_the_interval_draws_the_clusters_of_a_source_together(layout: Layout) ->
     expected = macro_bootstrap(cells, seed("ablation"))
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
+
+
+def test_an_arm_that_was_run_before_a_field_came_still_counts(layout: Layout) -> None:
+    path = layout.ablation("same") / SCORES
+    [(text,)] = duckdb.connect(str(path)).execute("SELECT value FROM about WHERE name = 'arm'").fetchall()
+    older = {name: value for name, value in json.loads(text).items() if name != "together"}
+    assert older != json.loads(text)
+    for arm, status in ((older, "RUN"), ({**older, "withdrawn": 1}, "NOT RUN")):
+        with duckdb.connect(str(path)) as connection:
+            connection.execute("UPDATE about SET value = ? WHERE name = 'arm'", [json.dumps(arm)])
+        assert {row.arm: row.status for row in write_table(PLAN, layout).rows}["same"] == status
 
 
 def test_what_was_not_run_says_so(layout: Layout) -> None:
