@@ -16,9 +16,9 @@ from thread_embed_assets.benchmark.embeddings import Vectors
 from thread_embed_assets.benchmark.retrievers import Dense, Scores, cut_to
 
 BY_WINDOW = " by window"
-# Of MiniLM with token weights fitted to them, MRR@10 of 300 Slack, 591 IRC and 126 Topical-Chat threads of train: read whole
-# .349, .407, .312; best window of 64 tokens .415, .420, .382, of 32 tokens .435, .420, .375; all windows of 32 together .470,
-# .441, .394, and 0.3 of the whole .468, .450, .407 (BM25 .372, .389, .417). Summaries of dev: whole .631, .852, .607,
+# Of MiniLM with token weights fitted to them, MRR@10 of 300 Slack, 591 IRC and 126 Topical-Chat threads of train: whole
+# .349, .407, .312; best window of 64 tokens .415, .420, .382, of 32 tokens .435, .420, .375; all windows of 32 together
+# .470, .441, .394, and 0.3 of the whole .468, .450, .407 (BM25 .372, .389, .417). Summaries of dev: whole .631, .852, .607,
 # windows together .691, .801, .648, and 0.3 of the whole .734, .827, .767.
 WINDOW_CHARACTERS = 160  # some 32 tokens
 CONCENTRATION = 40.0
