@@ -10,12 +10,14 @@ difference make is the released model, the same bit for bit wherever it is put t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from thread_embed_assets.release import delta
 from thread_embed_assets.release.weights_card import card
 from thread_embed_assets.sources.catalog import Source
 from thread_embed_assets.storage.atomic import atomic_folder, temporary_folder, write_text
-from thread_embed_assets.storage.fingerprint import of_file, of_json
+from thread_embed_assets.storage.fingerprint import of_file
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.base_models import local_folder
@@ -49,6 +51,7 @@ FORMAT = "thread-embed-release-1"
 MOST_BYTES = 12_000_000
 LEAST_COSINE = 0.99
 TASK_TABLES = ("queries", "corpus", "qrels", "candidates")
+_SALTED = frozenset({"person_ids", "text_people"})
 _OTHER_FILES = 200_000  # bytes kept free for manifest, results and card
 _WEIGHTS = "model.safetensors"
 _OF_TOKENS = "token_weights"  # in the delta file, whole: no base has them
@@ -256,8 +259,18 @@ def _compared(checkpoint: Checkpoint, layout: Layout, tasks: Mapping[str, Path])
 
 
 def tasks_fingerprint(tasks: Path) -> str:
-    """Names the content of a tasks file."""
-    return of_json({name: open_table(tasks, name).fingerprint for name in TASK_TABLES})
+    """Names the content of a tasks file, the same in every installation: people's opaque ids are salted anew in each."""
+    found = hashlib.sha256()
+    for name in TASK_TABLES:
+        table = open_table(tasks, name)
+        columns = [column for column in table.schema.names if column not in _SALTED]
+        for row in table.rows_as_dicts(columns):
+            found.update(json.dumps(row, sort_keys=True, default=_in_utc).encode())
+    return found.hexdigest()
+
+
+def _in_utc(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat()
 
 
 def _told(stages: Sequence[Checkpoint], base_id: str) -> list[dict[str, Any]]:

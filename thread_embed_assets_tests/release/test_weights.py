@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -28,6 +29,7 @@ from thread_embed_assets.release.weights import (
     pack,
     released_models,
     restores_bit_for_bit,
+    tasks_fingerprint,
     unpack,
     weights_of,
 )
@@ -311,6 +313,22 @@ def test_without_the_tables_the_record_of_these_very_tasks_counts(made: Made) ->
     verdict = contamination_with_released(made.tasks, [checkpoint], made.layout, FREE)
     assert "2 of its training tables are not here" in verdict.description and "these very tasks" in verdict.description
     assert verdict.numbers["released_not_compared"] == 1
+
+
+def test_the_same_tasks_of_another_installation_are_the_same_tasks(made: Made) -> None:
+    """There people have other ids: the salt is another."""
+    shutil.rmtree(made.layout.data / "pairs")
+    tasks = made.layout.tasks(FREE)
+    before = tasks_fingerprint(tasks)
+    with duckdb.connect(str(tasks)) as connection:
+        for table in ("queries", "corpus"):
+            connection.execute(f"UPDATE {table} SET person_ids = ['p_0'], text_people = 'p_0: ' || text_plain")
+    assert tasks_fingerprint(tasks) == before and _ground(made) is Ground.RECORD
+    with duckdb.connect(str(tasks)) as connection:
+        connection.execute(
+            "UPDATE corpus SET text_plain = text_plain || '!' WHERE doc_id = (SELECT min(doc_id) FROM corpus)"
+        )
+    assert tasks_fingerprint(tasks) != before and _ground(made) is Ground.NOTHING
 
 
 def test_other_tasks_than_those_of_the_record_prove_nothing(made: Made) -> None:
