@@ -265,7 +265,7 @@ class _Bench:
         assert contender.model is not None
         alone = whole(text_format).removesuffix(FITTED)
         fitted_to = None if alone == whole(text_format) else self.fitted_to[task.split] or task
-        key = contender.name, fitted_to.split if fitted_to else ""
+        key = contender.name, f"{fitted_to.split} {alone}" if fitted_to else ""
         if key not in self._encoders:
             more = {"fitted_to": fitted_to.document_texts(alone)} if fitted_to else {}
             self._encoders[key] = self.encoder_of(contender.model, **more)

@@ -66,7 +66,7 @@ def ablation(
 
     Needs pair tables, and the tasks of at least one benchmark source; some arms need summaries or mined negatives. Arms that
     want other windows or another format build pairs of their own. A killed arm goes on where it stopped. The declared budget
-    is some 350,000 tokens for each seed; scoring embeds the dev tasks once for each seed.
+    is some 250,000 tokens for each seed; scoring embeds the dev tasks once for each seed.
     """
     arm, place = context.partition_key, layout.layout()
     try:
