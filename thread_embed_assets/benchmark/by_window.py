@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from thread_embed_assets.benchmark.embeddings import Vectors
 from thread_embed_assets.benchmark.retrievers import Dense, Scores, cut_to
 
-BY_WINDOW = " by window"
 # Of MiniLM with token weights fitted to them, MRR@10 of 300 Slack, 591 IRC and 126 Topical-Chat threads of train: whole
 # .349, .407, .312; best window of 64 tokens .415, .420, .382, of 32 tokens .435, .420, .375; all windows of 32 together
 # .470, .441, .394, and 0.3 of the whole .468, .450, .407 (BM25 .372, .389, .417). Summaries of dev: whole .631, .852, .607,
@@ -25,16 +24,6 @@ CONCENTRATION = 40.0
 WHOLE_SHARE = 0.3
 _OVERLAP_CHARACTERS = 40
 _WINDOWS_AT_ONCE = 1 << 16
-
-
-def whole_and_by_window(formats: Sequence[str]) -> tuple[str, ...]:
-    """The text formats, and each of them with documents read by window: ``plain``, ``plain by window``."""
-    return (*formats, *(f"{name}{BY_WINDOW}" for name in formats))
-
-
-def whole(text_format: str) -> str:
-    """The text format, documents read whole."""
-    return text_format.removesuffix(BY_WINDOW)
 
 
 def windows(text: str, characters: int = WINDOW_CHARACTERS) -> list[str]:

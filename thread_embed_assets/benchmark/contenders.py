@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from thread_embed_assets.benchmark.api_models import ApiEncoder, no_key, provider_of
-from thread_embed_assets.benchmark.by_window import whole_and_by_window
 from thread_embed_assets.benchmark.embeddings import Encoder, ModelEncoder, Pooling
+from thread_embed_assets.benchmark.readings import Reading, in_formats, whole_and_by_window
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.layout import Layout
@@ -30,7 +30,7 @@ DOWNLOAD_VARIABLE = "THREAD_EMBED_DOWNLOAD_MODELS"
 API_VARIABLE = "THREAD_EMBED_API_MODELS"
 
 ContenderKind = Literal["bm25", "dense", "hybrid", "recency", "speakers"]
-ContenderRole = Literal["baseline", "base", "base_hybrid", "reference", "tuned", "tuned_transfer", "tuned_hybrid"]
+ContenderRole = Literal["baseline", "base", "base_hybrid", "reference", "control", "tuned", "tuned_transfer", "tuned_hybrid"]
 Fusion = Literal["z_score", "reciprocal_rank"]
 
 
@@ -55,11 +55,6 @@ class Model:
     document_prompt: str | None = None
     pooling: Pooling | None = None
     dollars_per_million_tokens: float | None = None
-
-
-# After a text format: the model weighs its tokens by their idf in the documents that are searched, as BM25 does, and not by
-# that of its training texts.
-FITTED = ", fitted"
 
 
 def open_encoder(model: Model, fitted_to: Sequence[str] | None = None) -> Encoder:
@@ -97,8 +92,7 @@ class Contender:
         name: unique among the contenders of a benchmark.
         kind: ``recency`` and ``speakers`` read no text; ``hybrid`` is the sum of the two contenders named in ``parts``.
         role: what it is compared as.
-        formats: text formats it may be given, as it was trained or ``fitted``, whole or ``by window`` (dense contenders); of
-            several the best on dev is taken. A hybrid takes its parts' formats.
+        readings: how it may read texts, the simplest first; dev decides between several. A hybrid takes its parts'.
         model: the model of a dense contender.
         truncate_dim: use only the first components of its vectors.
         parts: names of a hybrid's two contenders, which must be declared before it.
@@ -109,7 +103,7 @@ class Contender:
     name: str
     kind: ContenderKind
     role: ContenderRole
-    formats: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
     model: Model | None = None
     truncate_dim: int | None = None
     parts: tuple[str, str] | tuple[()] = ()
@@ -125,13 +119,16 @@ class Tuned:
     role: Literal["tuned", "tuned_transfer"]
 
 
-BM25 = Contender("bm25", "bm25", "baseline", tuple(FORMATS))
-RECENCY = Contender("recency", "recency", "baseline", (DEFAULT_FORMAT,))
-SPEAKERS = Contender("speakers", "speakers", "baseline", (DEFAULT_FORMAT,))
+BM25 = Contender("bm25", "bm25", "baseline", in_formats(FORMATS))
+RECENCY = Contender("recency", "recency", "baseline", (Reading(),))
+SPEAKERS = Contender("speakers", "speakers", "baseline", (Reading(),))
 
 
 def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequence[Contender]) -> list[Contender]:
     """The baselines, the base model and its sums with BM25, each reference and tuned model alone and with BM25.
+
+    A tuned model that weighs its tokens may be fitted to what is searched. Two controls then tell what fitting does and what
+    training: the base, fitted, and the tuned model as it was trained.
 
     Args:
         base: the model that training started from, given every text format, whole and by window.
@@ -142,18 +139,24 @@ def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequenc
         BM25,
         RECENCY,
         SPEAKERS,
-        Contender(base.name, "dense", "base", whole_and_by_window(tuple(FORMATS)), base),
+        Contender(base.name, "dense", "base", whole_and_by_window(in_formats(FORMATS)), base),
         _with_bm25(base.name, "base_hybrid"),
         _with_bm25(base.name, "base_hybrid", "reciprocal_rank"),
     ]
     for reference in references:
         rows += [reference] if reference.not_run else [reference, _with_bm25(reference.name, "reference")]
     for one in tuned:
-        text_format = text_format_of(one.model.location)
-        fits = weighs_tokens(Path(one.model.location))
-        formats = whole_and_by_window((text_format, f"{text_format}{FITTED}") if fits else (text_format,))
-        rows.append(Contender(one.model.name, "dense", one.role, formats, one.model))
+        trained = Reading(text_format_of(one.model.location))
+        fitted = (replace(trained, fitted=True),) if weighs_tokens(Path(one.model.location)) else ()
+        rows.append(Contender(one.model.name, "dense", one.role, whole_and_by_window((trained, *fitted)), one.model))
         rows.append(_with_bm25(one.model.name, "tuned_hybrid"))
+        controls = ((f"{base.name}, fitted", fitted, base), (f"{one.model.name}, unfitted", (trained,), one.model))
+        known = {row.name for row in rows}
+        rows += [
+            Contender(name, "dense", "control", whole_and_by_window(readings), model)
+            for name, readings, model in controls
+            if fitted and name not in known
+        ]
     return rows
 
 
@@ -292,7 +295,9 @@ def reference_contenders(references: Mapping[str, Reference] | None = None) -> l
         if isinstance(found, str):
             rows.append(Contender(one.name, "dense", "reference", not_run=found))
         else:
-            rows.append(Contender(one.name, "dense", "reference", whole_and_by_window(one.formats_here()), found))
+            rows.append(
+                Contender(one.name, "dense", "reference", whole_and_by_window(in_formats(one.formats_here())), found)
+            )
     return rows
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from thread_embed_assets.benchmark.breakdowns import breakdowns
-from thread_embed_assets.benchmark.by_window import ByWindow, whole, windows
-from thread_embed_assets.benchmark.contenders import FITTED, Contender, open_encoder
+from thread_embed_assets.benchmark.by_window import ByWindow, windows
+from thread_embed_assets.benchmark.contenders import Contender, open_encoder
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, Encoder
 from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS, Run, per_query
+from thread_embed_assets.benchmark.readings import Reading
 from thread_embed_assets.benchmark.result_tables import (
     SCHEMAS,
     Index,
@@ -35,7 +36,8 @@ from thread_embed_assets.benchmark.retrievers import (
     ZScoreSum,
     search,
 )
-from thread_embed_assets.benchmark.tasks import SPLITS, Task, load_tasks
+from thread_embed_assets.benchmark.statistics import Floats, standard_error
+from thread_embed_assets.benchmark.tasks import SPLITS, TASK_NAMES, Task, load_tasks
 from thread_embed_assets.benchmark.views import View, intact, names_only, read_names, with_typos
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT
 from thread_embed_assets.errors import InputError
@@ -54,19 +56,19 @@ _FORMAT_CHOSEN_ON = frozenset({"thread", "response"})
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Another view of some tasks, and the standings (see ``result_tables.standing``) of the contenders that are given it."""
+class OtherView:
+    """A view beside the masked one: of which tasks, and for contenders of which standings (``result_tables.standing``)."""
 
     view: View
     tasks: frozenset[str]
     standings: frozenset[str]
 
 
-READINGS = (
-    Reading("intact", frozenset({"thread"}), frozenset({"bm25", "base", "tuned"})),
-    Reading("names", frozenset({"thread"}), frozenset({"bm25"})),
-    Reading("typos", frozenset({"thread", "response", "summary"}), frozenset({"bm25", "base", "base_hybrid", "tuned"})),
-    Reading("paraphrase", frozenset({"summary"}), frozenset({"bm25", "base", "base_hybrid", "tuned"})),
+OTHER_VIEWS = (
+    OtherView("intact", frozenset({"thread"}), frozenset({"bm25", "base", "tuned"})),
+    OtherView("names", frozenset({"thread"}), frozenset({"bm25"})),
+    OtherView("typos", frozenset({"thread", "response", "summary"}), frozenset({"bm25", "base", "base_hybrid", "tuned"})),
+    OtherView("paraphrase", frozenset({"summary"}), frozenset({"bm25", "base", "base_hybrid", "tuned"})),
 )
 
 
@@ -79,7 +81,8 @@ def evaluate_source(
 ) -> dict[str, TableHandle]:
     """Score every contender on every task, each in the text format that suits it best on this source's dev tasks.
 
-    A task's documents are read whole or by window, whichever is better for the contender on that task's dev queries.
+    Of its readings in that format, a task is given the simplest whose dev queries do not put it below the best one by more
+    than a standard error: with few dev queries the best is mostly lucky.
 
     Writes ``layout.results(source)`` with the tables of ``result_tables.SCHEMAS`` and, below ``layout.runs(source)``,
     one TREC run file per contender, test task and index. Timings are in the table ``costs`` alone, so the others depend only
@@ -115,8 +118,7 @@ def evaluate_source(
     dev, test = ([task for task in tasks if task.split == split] for split in SPLITS)
     with write_tables(layout.results(source), SCHEMAS) as writer, atomic_folder(layout.runs(source)) as runs:
         for scored in bench.score_dev(dev):
-            chosen = scored.text_format == bench.format_of(scored.contender, scored.task)
-            add_scored(writer, source, scored, chosen=chosen)
+            add_scored(writer, source, scored, chosen=scored.reading == bench.label(scored.contender, scored.task))
         for task in test:
             _add_test_task(writer, source, list(bench.score_test(task, runs)))
         for name, reason in bench.not_run.items():
@@ -134,17 +136,9 @@ def _add_test_task(writer: TableWriter, source: str, scored: Sequence[Scored]) -
         add_breakdowns(writer, source, whole, breakdowns(bm25.task, bm25.headline))
 
 
-@dataclass(frozen=True)
-class Formats:
-    """What a contender is given: the text format ``usual``, and by task the same, whole or by window."""
-
-    usual: str
-    by_task: Mapping[str, str]
-
-
 @dataclass
 class _Bench:
-    """The state of one evaluation: which formats each contender was found to be best in, and which cannot run."""
+    """The state of one evaluation: how each contender reads each task, by contender and task, and which cannot run."""
 
     source: str
     contenders: dict[str, Contender]
@@ -153,57 +147,62 @@ class _Bench:
     names: Mapping[str, str]
     encoder_of: EncoderOf
     fitted_to: Mapping[str, Task | None]
-    formats: dict[str, Formats] = field(default_factory=dict)
+    readings: dict[tuple[str, str], Reading] = field(default_factory=dict)
     not_run: dict[str, str] = field(default_factory=dict)
-    _encoders: dict[tuple[str, str], Encoder] = field(default_factory=dict)
+    _encoders: dict[tuple[str, Reading | None, str], Encoder] = field(default_factory=dict)
     _bm25: dict[tuple[str, str, str, str], Bm25] = field(default_factory=dict)  # of one task, since each hybrid asks for it
 
     def score_dev(self, tasks: Sequence[Task]) -> list[Scored]:
-        """Score each contender in each of its formats, and keep the best of them for test."""
+        """Score each contender in each of its readings, and keep for test what suits it."""
         result: list[Scored] = []
         for contender in self.contenders.values():
             reason = contender.not_run or next((self.not_run[p] for p in contender.parts if p in self.not_run), "")
             if reason:
                 self.not_run[contender.name] = reason
             elif contender.parts:
-                result += [self._score(contender, task, self.format_of(contender, task)) for task in tasks]
+                result += [self._score(contender, task, None) for task in tasks]
             else:
-                result += self._in_its_formats(contender, tasks)
+                result += self._in_its_readings(contender, tasks)
         return result
 
-    def _in_its_formats(self, contender: Contender, tasks: Sequence[Task]) -> list[Scored]:
-        """All of them on the tasks that choose the text format, then on the other tasks that one, whole and by window."""
-        formats = contender.formats
-        several = len(set(map(whole, formats))) > 1
+    def _in_its_readings(self, contender: Contender, tasks: Sequence[Task]) -> list[Scored]:
+        """All of them on the tasks that choose the text format, then those in that format on the other tasks."""
+        several = len({reading.text_format for reading in contender.readings}) > 1
         first = [task for task in tasks if not several or task.name in _FORMAT_CHOSEN_ON]
-        scored = [self._score(contender, task, name) for name in formats for task in first]
-        usual = best_format(scored, formats)
-        readings = [name for name in formats if whole(name) == usual]
-        scored += [self._score(contender, task, name) for name in readings for task in tasks if task not in first]
-        self.formats[contender.name] = Formats(readings[0], best_readings(scored, readings))
-        return scored
+        tried = {task.name: {r: self._score(contender, task, r) for r in contender.readings} for task in first}
+        usual = best_format(contender.readings, tried.values())
+        readings = [reading for reading in contender.readings if reading.text_format == usual]
+        tried |= {t.name: {r: self._score(contender, t, r) for r in readings} for t in tasks if t not in first}
+        for name in TASK_NAMES:
+            scored = [tried[name][reading] for reading in readings] if name in tried else []
+            headlines = {reading: one.headline[:, 0] for reading, one in zip(readings, scored, strict=bool(scored))}
+            self.readings[contender.name, name] = simplest_good(headlines, scored[0].clusters) if scored else readings[0]
+        return [one for of_task in tried.values() for one in of_task.values()]
 
-    def format_of(self, contender: Contender, task: Task) -> str:
-        """The format in which a contender is given a task; a hybrid names those of its parts."""
-        if contender.parts:
-            return "+".join(dict.fromkeys(self.format_of(self.contenders[part], task) for part in contender.parts))
-        formats = self.formats[contender.name]
-        return formats.by_task.get(task.name, formats.usual)
+    def reading_of(self, contender: Contender, task: Task) -> Reading | None:
+        """How a contender reads a task; None of a sum."""
+        return None if contender.parts else self.readings[contender.name, task.name]
+
+    def label(self, contender: Contender, task: Task) -> str:
+        """How a contender reads a task, written out; of a sum, how its parts do."""
+        if not contender.parts:
+            return str(self.readings[contender.name, task.name])
+        return "+".join(dict.fromkeys(self.label(self.contenders[part], task) for part in contender.parts))
 
     def score_test(self, task: Task, runs: Path) -> Iterator[Scored]:
         """Every reading of one test task."""
         for contender in self.contenders.values():
             if contender.name in self.not_run:
                 continue
-            text_format = self.format_of(contender, task)
-            yield self._score(contender, task, text_format, runs=runs)
+            reading = self.reading_of(contender, task)
+            yield self._score(contender, task, reading, runs=runs)
             if task.near:
-                yield self._score(contender, task, text_format, index="near", runs=runs)
-            if contender.kind == "dense" and contender.role in _DIMS_OF:
-                yield from self._shorter(contender, task, text_format)
-            for reading in READINGS:
-                if task.name in reading.tasks and standing(contender) in reading.standings and self._can(reading.view, task):
-                    yield self._score(contender, task, text_format, view=reading.view)
+                yield self._score(contender, task, reading, index="near", runs=runs)
+            if reading is not None and contender.kind == "dense" and contender.role in _DIMS_OF:
+                yield from self._shorter(contender, task, reading)
+            for other in OTHER_VIEWS:
+                if task.name in other.tasks and standing(contender) in other.standings and self._can(other.view, task):
+                    yield self._score(contender, task, reading, view=other.view)
 
     def _can(self, view: View, task: Task) -> bool:
         """Whether there is anything to read in that view."""
@@ -211,18 +210,18 @@ class _Bench:
             return bool(self.names)
         return view != "paraphrase" or any(task.paraphrases())
 
-    def _shorter(self, contender: Contender, task: Task, text_format: str) -> Iterator[Scored]:
+    def _shorter(self, contender: Contender, task: Task, reading: Reading) -> Iterator[Scored]:
         for dim in DIMS:
-            scorer = self._dense(contender, task, text_format, "masked", dim)
+            scorer = self._dense(contender, task, reading, "masked", dim)
             if scorer is not None:
                 run = search(scorer, task.query_ids, task.document_ids)
-                yield self._scored(contender, task, text_format, run, dim=dim)
+                yield self._scored(contender, task, reading, run, dim=dim)
 
     def _score(
         self,
         contender: Contender,
         task: Task,
-        text_format: str,
+        reading: Reading | None,
         *,
         view: View = "masked",
         index: Index = "corpus",
@@ -230,15 +229,15 @@ class _Bench:
     ) -> Scored:
         began, embedded = time.monotonic(), self.cache.embedded
         near = task.near if index == "near" else None
-        run = search(self._scorer(contender, task, text_format, view), task.query_ids, task.document_ids, candidates=near)
+        run = search(self._scorer(contender, task, reading, view), task.query_ids, task.document_ids, candidates=near)
         seconds, embedded = time.monotonic() - began, self.cache.embedded - embedded
         if view == "paraphrase":
             asked = [query for query, text in zip(task.query_ids, task.paraphrases(), strict=True) if text]
             run = {query: run[query] for query in asked}
         if runs is not None:
             write_run(runs / f"{file_name(contender.name)}.{task.name}.{index}.trec", run, contender.name)
-        scored = self._scored(contender, task, text_format, run, view, index, None, seconds, embedded)
-        place = f"{self.source} {task.split} {task.name} {view} {index}: {contender.name} ({text_format})"
+        scored = self._scored(contender, task, reading, run, view, index, None, seconds, embedded)
+        place = f"{self.source} {task.split} {task.name} {view} {index}: {contender.name} ({scored.reading})"
         score = float(scored.headline.mean())
         logger.info("%s %s %.3f, %d queries, %.1f s, %d texts embedded", place, HEADLINE, score, len(run), seconds, embedded)
         return scored
@@ -247,7 +246,7 @@ class _Bench:
         self,
         contender: Contender,
         task: Task,
-        text_format: str,
+        reading: Reading | None,
         run: Run,
         view: View = "masked",
         index: Index = "corpus",
@@ -257,24 +256,25 @@ class _Bench:
     ) -> Scored:
         values = per_query(run, task.relevant, list(run))
         table = np.stack([values[name] for name in METRICS], axis=1)
-        encoder = self._encoder(contender, task, text_format).fingerprint if contender.kind == "dense" else ""
-        return Scored(contender, task, text_format, list(run), table, view, index, dim, seconds, embedded, encoder)
+        dense = reading is not None and contender.kind == "dense"
+        encoder = self._encoder(contender, task, reading).fingerprint if reading is not None and dense else ""
+        label = self.label(contender, task) if reading is None else str(reading)
+        return Scored(contender, task, label, list(run), table, view, index, dim, seconds, embedded, encoder)
 
-    def _encoder(self, contender: Contender, task: Task, text_format: str) -> Encoder:
-        """Of a fitted format one that is fitted to all threads of the task's split, read as the model reads them."""
+    def _encoder(self, contender: Contender, task: Task, reading: Reading) -> Encoder:
+        """Of a fitted reading one that is fitted to all threads of the task's split, written as the model reads them."""
         assert contender.model is not None
-        alone = whole(text_format).removesuffix(FITTED)
-        fitted_to = None if alone == whole(text_format) else self.fitted_to[task.split] or task
-        key = contender.name, f"{fitted_to.split} {alone}" if fitted_to else ""
+        key = (contender.name, reading if reading.fitted else None, task.split if reading.fitted else "")
         if key not in self._encoders:
-            more = {"fitted_to": fitted_to.document_texts(alone)} if fitted_to else {}
+            fitted_to = self.fitted_to[task.split] or task
+            more = {"fitted_to": fitted_to.document_texts(reading.text_format)} if reading.fitted else {}
             self._encoders[key] = self.encoder_of(contender.model, **more)
         return self._encoders[key]
 
-    def _scorer(self, contender: Contender, task: Task, text_format: str, view: View) -> Scorer:
-        if contender.kind == "hybrid":
+    def _scorer(self, contender: Contender, task: Task, reading: Reading | None, view: View) -> Scorer:
+        if reading is None:
             first, second = (
-                self._scorer(part, task, self.format_of(part, task), view)
+                self._scorer(part, task, self.reading_of(part, task), view)
                 for part in map(self.contenders.__getitem__, contender.parts)
             )
             return ZScoreSum(first, second) if contender.fusion == "z_score" else ReciprocalRankSum(first, second)
@@ -283,28 +283,28 @@ class _Bench:
         if contender.kind == "speakers":
             return SpeakerOverlap(task.query_people(), task.document_people())
         if contender.kind == "dense":
-            scorer = self._dense(contender, task, text_format, view)
+            scorer = self._dense(contender, task, reading, view)
             assert scorer is not None
             return scorer
-        key = (task.name, task.split, text_format, view)
+        key = (task.name, task.split, reading.text_format, view)
         if key not in self._bm25:
             if not any(known[:2] == key[:2] for known in self._bm25):
                 self._bm25.clear()
-            self._bm25[key] = Bm25(*self._texts(task, text_format, view))
+            self._bm25[key] = Bm25(*self._texts(task, reading.text_format, view))
         return self._bm25[key]
 
     def _dense(
-        self, contender: Contender, task: Task, text_format: str, view: View, dim: int | None = None
+        self, contender: Contender, task: Task, reading: Reading, view: View, dim: int | None = None
     ) -> Scorer | None:
         """None where the model's vectors are no larger than ``dim``."""
-        encoder = self._encoder(contender, task, text_format)
+        encoder = self._encoder(contender, task, reading)
         cache = self.private_cache if view == "intact" else self.cache
-        asked, texts = self._texts(task, whole(text_format).removesuffix(FITTED), view)
+        asked, texts = self._texts(task, reading.text_format, view)
         queries = cache.embed(encoder, asked, "query")
         if dim is not None and dim >= queries.shape[1]:
             return None
         documents = cache.embed(encoder, texts, "document")
-        if text_format == whole(text_format):
+        if not reading.by_window:
             return Dense(queries, documents, dim)
         parts = [windows(text) for text in texts]
         vectors = cache.embed(encoder, [part for document in parts for part in document], "document")
@@ -324,25 +324,37 @@ class _Bench:
         return queries, task.document_texts(text_format)
 
 
-def best_format(scored: Sequence[Scored], formats: Sequence[str]) -> str:
-    """The text format with the highest mean, over tasks, of the mean ``HEADLINE``, whole or by window, whichever is better.
+def best_format(readings: Sequence[Reading], tried: Iterable[Mapping[Reading, Scored]]) -> str:
+    """The text format with the highest mean, over tasks, of the best mean ``HEADLINE`` of its readings.
 
-    The default, if allowed, where nothing is scored; the first of equals.
+    The default, if allowed, where nothing was tried; the first of equals.
+
+    Args:
+        readings: all that the contender may have.
+        tried: of each task, what each of them scored.
     """
-    names = list(dict.fromkeys(map(whole, formats)))
-    if not scored:
+    names = list(dict.fromkeys(reading.text_format for reading in readings))
+    best: dict[str, list[float]] = {name: [] for name in names}
+    for scored in tried:
+        for name in names:
+            best[name].append(max(float(one.headline.mean()) for r, one in scored.items() if r.text_format == name))
+    if not any(best.values()):
         return DEFAULT_FORMAT if DEFAULT_FORMAT in names else names[0]
-    best: dict[tuple[str, str], float] = {}
-    for one in scored:
-        key = whole(one.text_format), one.task.name
-        best[key] = max(best.get(key, 0.0), float(one.headline.mean()))
-    return max(names, key=lambda name: np.mean([value for (of, _), value in best.items() if of == name]))
+    return max(names, key=lambda name: np.mean(best[name]))
 
 
-def best_readings(scored: Sequence[Scored], readings: Sequence[str]) -> dict[str, str]:
-    """By task, the reading with the highest mean ``HEADLINE``; the first of equals."""
-    means = {(one.task.name, one.text_format): float(one.headline.mean()) for one in scored}
-    return {task: max(readings, key=lambda name: means[task, name]) for task in {task for task, _ in means}}
+def simplest_good(tried: Mapping[Reading, Floats], clusters: Sequence[str]) -> Reading:
+    """The first reading that is not below the best one by more than a standard error of their paired difference.
+
+    The one-standard-error rule of Breiman et al. 1984.
+
+    Args:
+        tried: the headline metric [queries] of each reading, the simplest first; at least one.
+        clusters: the cluster of each query.
+    """
+    best = max(tried.values(), key=np.mean)
+    within = (r for r, values in tried.items() if (best - values).mean() <= standard_error(best - values, clusters))
+    return next(within)
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:

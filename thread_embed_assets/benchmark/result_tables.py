@@ -97,6 +97,7 @@ class Scored:
     """One contender's result in one reading of a task.
 
     Attributes:
+        reading: how the contender read the texts (:class:`.readings.Reading`, written out); a sum names those of its parts.
         index: ``corpus`` is the task's whole index, ``near`` the slice of each query.
         dim: components used of each vector; None for all.
         query_ids: those that were scored; a slice or a view may leave some out.
@@ -108,7 +109,7 @@ class Scored:
 
     contender: Contender
     task: Task
-    text_format: str
+    reading: str
     query_ids: Sequence[str]
     values: Floats
     view: View = "masked"
@@ -139,7 +140,7 @@ class Scored:
 def add_scored(writer: TableWriter, source: str, scored: Scored, chosen: bool) -> None:
     """Its queries (of full vectors only), its means with intervals, and what it cost."""
     contender, task, clusters = scored.contender, scored.task, scored.clusters
-    head = (source, task.name, task.split, contender.name, contender.role, scored.text_format)
+    head = (source, task.name, task.split, contender.name, contender.role, scored.reading)
     reading = (scored.view, scored.index)
     if scored.dim is None:
         queries = zip(scored.query_ids, clusters, scored.values.tolist(), strict=True)
@@ -172,7 +173,7 @@ def add_comparisons(writer: TableWriter, source: str, scored: Sequence[Scored]) 
 
 # A tuned model against all that it must beat, its sum with BM25 against the base's, and what a platform's own data is worth.
 _AGAINST = {
-    "tuned": ("bm25", "base", "base_hybrid", "reference", "tuned_transfer"),
+    "tuned": ("bm25", "base", "base_hybrid", "reference", "control", "tuned_transfer"),
     "tuned_transfer": ("base",),
     "tuned_hybrid": ("base_hybrid",),
 }

@@ -13,7 +13,6 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from thread_embed_assets.benchmark.api_models import provider_of
-from thread_embed_assets.benchmark.by_window import whole_and_by_window
 from thread_embed_assets.benchmark.contenders import (
     BM25,
     Contender,
@@ -26,6 +25,7 @@ from thread_embed_assets.benchmark.contenders import (
 )
 from thread_embed_assets.benchmark.embeddings import Pooling
 from thread_embed_assets.benchmark.evaluate import evaluate_source, file_name
+from thread_embed_assets.benchmark.readings import in_formats, whole_and_by_window
 from thread_embed_assets.benchmark.report import terminal_table, write_leaderboard
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.errors import InputError
@@ -101,9 +101,9 @@ def _base_model() -> Model:
 def _contenders(base: Model, model: Model, formats: tuple[str, ...]) -> list[Contender]:
     return [
         BM25,
-        Contender(base.name, "dense", "base", whole_and_by_window(tuple(FORMATS)), base),
+        Contender(base.name, "dense", "base", whole_and_by_window(in_formats(FORMATS)), base),
         Contender(f"{base.name}+bm25", "hybrid", "base_hybrid", parts=(BM25.name, base.name)),
-        Contender(model.name, "dense", "tuned", whole_and_by_window(formats), model),
+        Contender(model.name, "dense", "tuned", whole_and_by_window(in_formats(formats)), model),
         Contender(f"{model.name}+bm25", "hybrid", "tuned_hybrid", parts=(BM25.name, model.name)),
     ]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from thread_embed_assets.benchmark.contamination import contamination, not_here
 from thread_embed_assets.benchmark.contenders import Contender, Model, Tuned
+from thread_embed_assets.benchmark.readings import Reading
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.release.weights import Released, released_models, tasks_fingerprint, unpack
 from thread_embed_assets.sources.catalog import Source
@@ -81,7 +82,7 @@ def released_contenders(
                 raise InputError(name, f"nothing proves that it has not read the test texts: {one.words}", _REMEDY)
             model = Model(name, unpack(released, layout), released.fingerprint)
         except InputError as error:
-            not_run.append(Contender(name, "dense", "tuned", (released.text_format,), not_run=str(error)))
+            not_run.append(Contender(name, "dense", "tuned", (Reading(released.text_format),), not_run=str(error)))
         else:
             scored.append(Tuned(model, "tuned" if catalog[source].platform in seen else "tuned_transfer"))
     return scored, not_run

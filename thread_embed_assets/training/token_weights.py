@@ -69,17 +69,20 @@ def weighs_tokens(folder: Path) -> bool:
 
 
 def fit_token_weights(model: SentenceTransformer, texts: Iterable[str]) -> None:
-    """Weigh tokens by their idf in these texts from here on, such as the documents of an index; nothing else is trained.
+    """Weigh tokens by their idf in these texts from here on, such as the documents of an index; nothing is trained.
+
+    A model that did not weigh its tokens does so now.
 
     Raises:
-        InputError: the model does not weigh its tokens, or there are no texts.
+        InputError: see :func:`weigh_tokens`.
     """
     import torch
     from sentence_transformers.sentence_transformer.modules import WordWeights
 
     weighing = next((module for module in model if isinstance(module, WordWeights)), None)
     if weighing is None:
-        raise InputError("token weights", "the model does not weigh its tokens", "Train it with a token_weight_power")
+        weigh_tokens(model, texts, _POWER)
+        return
     weights = torch.tensor(_idf(model, texts, _POWER), dtype=torch.float32, device=model.device)
     weighing.emb_layer.weight.data = weights[:, None]
     weighing.word_weights = dict(zip(weighing.vocab, map(_rounded, weights.tolist()), strict=True))

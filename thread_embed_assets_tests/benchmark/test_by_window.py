@@ -8,14 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thread_embed_assets.benchmark import by_window
-from thread_embed_assets.benchmark.by_window import ByWindow, whole_and_by_window, windows
+from thread_embed_assets.benchmark.by_window import ByWindow, windows
 from thread_embed_assets.benchmark.retrievers import Dense
 
 LINES = st.lists(st.text(alphabet="ab \n", max_size=40), max_size=12)
-
-
-def test_formats_are_offered_whole_and_by_window() -> None:
-    assert whole_and_by_window(("plain", "times")) == ("plain", "times", "plain by window", "times by window")
 
 
 def test_windows_hold_whole_lines_and_begin_with_a_short_line_of_the_one_before() -> None:

@@ -11,7 +11,6 @@ import yaml
 
 from thread_embed_assets.benchmark import contenders
 from thread_embed_assets.benchmark.api_models import ApiEncoder
-from thread_embed_assets.benchmark.by_window import whole_and_by_window
 from thread_embed_assets.benchmark.contenders import (
     Model,
     Reference,
@@ -24,9 +23,11 @@ from thread_embed_assets.benchmark.contenders import (
     text_format_of,
 )
 from thread_embed_assets.benchmark.embeddings import ModelEncoder
+from thread_embed_assets.benchmark.readings import Reading, in_formats, whole_and_by_window
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets.training.token_weights import FOLDER
 
 BGE = "Represent this sentence for searching relevant passages: "
 KEYS = ("OPENAI_API_KEY", "VOYAGE_API_KEY")
@@ -84,10 +85,10 @@ def test_the_standard_contenders(tmp_path: Path) -> None:
         "recency": "recency",
         "speakers": "speakers",
     }
-    assert rows["bm25"].formats == tuple(FORMATS)
-    assert rows["base"].formats == (*FORMATS, *(f"{name} by window" for name in FORMATS))
-    assert rows["recency"].formats == rows["speakers"].formats == ("plain",)
-    assert rows["ours"].formats == ("times", "times by window")
+    assert rows["bm25"].readings == in_formats(FORMATS)
+    assert rows["base"].readings == whole_and_by_window(in_formats(FORMATS))
+    assert rows["recency"].readings == rows["speakers"].readings == (Reading(),)
+    assert rows["ours"].readings == (Reading("times"), Reading("times", by_window=True))
     assert rows["ours+bm25"].parts == ("bm25", "ours")
     assert (rows["base+bm25"].fusion, rows["base+bm25 (rrf)"].fusion) == ("z_score", "reciprocal_rank")
     roles = {name: rows[name].role for name in ("bm25", "recency", "base", "base+bm25 (rrf)", "ours", "far", "far+bm25")}
@@ -95,6 +96,22 @@ def test_the_standard_contenders(tmp_path: Path) -> None:
         "baseline", "baseline", "base", "base_hybrid", "tuned", "tuned_transfer", "tuned_hybrid",
     ]  # fmt: skip
     assert {rows[name].role for name in references} == {"reference"}
+
+
+def test_a_model_that_weighs_its_tokens_has_controls_that_tell_fitting_from_training(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    base = Model("base", tmp_path / "nowhere", "b")
+    tuned = [Tuned(Model(name, tmp_path, name), "tuned") for name in ("ours", "other")]
+    rows = {c.name: c for c in standard_contenders(base, tuned, [])}
+    assert [name for name, row in rows.items() if row.role == "control"] == [
+        "base, fitted", "ours, unfitted", "other, unfitted",
+    ]  # fmt: skip
+    assert [str(reading) for reading in rows["ours"].readings] == [
+        "plain", "plain, fitted", "plain by window", "plain, fitted by window",
+    ]  # fmt: skip
+    assert rows["base, fitted"].readings == whole_and_by_window([Reading(fitted=True)])
+    assert (rows["base, fitted"].model, rows["ours, unfitted"].model) == (base, tuned[0].model)
+    assert rows["ours, unfitted"].readings == whole_and_by_window([Reading()])
 
 
 def test_a_hybrid_comes_after_its_parts() -> None:
@@ -165,13 +182,13 @@ def test_references_get_one_format_without_a_gpu_and_all_with_one(tmp_path: Path
     monkeypatch.setenv("OPENAI_API_KEY", "made-up")
     monkeypatch.setenv("THREAD_EMBED_API_MODELS", "1")
 
-    def formats() -> dict[str, tuple[str, ...]]:
-        return {row.name: row.formats for row in reference_contenders() if not row.not_run}
+    def readings() -> dict[str, tuple[Reading, ...]]:
+        return {row.name: row.readings for row in reference_contenders() if not row.not_run}
 
-    api = dict.fromkeys(("text-embedding-3-small", "text-embedding-3-large"), ("plain", "plain by window"))
-    assert formats() == {"gte-base": ("plain", "plain by window"), **api}
+    api = dict.fromkeys(("text-embedding-3-small", "text-embedding-3-large"), whole_and_by_window([Reading()]))
+    assert readings() == {"gte-base": whole_and_by_window([Reading()]), **api}
     monkeypatch.setattr(contenders, "pick_device", lambda: DeviceChoice("cuda", "bf16", "a GPU"))
-    assert formats() == {"gte-base": whole_and_by_window(tuple(FORMATS)), **api}
+    assert readings() == {"gte-base": whole_and_by_window(in_formats(FORMATS)), **api}
 
 
 def test_texts_go_to_a_service_only_when_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +235,7 @@ def test_own_models_add_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert rows["mine"].model.location == tmp_path / "root" / "models" / "mine"
     assert rows["away"].model is not None
     assert rows["gone"].not_run.startswith("./gone is not on this machine")
-    assert rows["mine"].formats == ("plain", "plain by window"), "the defaults of models.yaml hold for own models"
+    assert rows["mine"].readings == whole_and_by_window([Reading()]), "the defaults of models.yaml hold for own models"
     other = tmp_path / "other.yaml"
     shutil.copy(tmp_path / "own_models.yaml", other)
     monkeypatch.setenv("THREAD_EMBED_OWN_MODELS", str(other))

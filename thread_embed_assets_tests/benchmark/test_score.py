@@ -138,7 +138,7 @@ def test_all_sources_with_tasks_are_scored_unless_some_are_named(
     assert main([str(tiny_model), "--format", "times", "--format", "plain", "--query-prompt", "ask: "]) == 0
     assert recorded.sources == ["made", "other"]
     row = next(row for row in recorded.contenders if row.role == "tuned")
-    assert row.formats == ("times", "plain", "times by window", "plain by window")
+    assert [str(r) for r in row.readings] == ["times", "plain", "times by window", "plain by window"]
     assert row.model is not None
     assert row.model.query_prompt == "ask: "
     assert capsys.readouterr().out.startswith("a table\n")

@@ -53,7 +53,7 @@ class Workspace:
         patch.setitem(cast("dict[str, int]", MOST_DOCUMENTS), PROFILE, 1_000)
         base = Model("tiny", tiny_model, model_fingerprint(tiny_model))
 
-        absent = Contender("all-mpnet-base-v2", "dense", "reference", ("plain",), not_run="left out of these tests")
+        absent = Contender("all-mpnet-base-v2", "dense", "reference", not_run="left out of these tests")
         patch.setattr("thread_embed_assets.defs.benchmark.assets._base_model", lambda: base)
         patch.setattr("thread_embed_assets.defs.benchmark.assets.reference_contenders", lambda: [absent])
 

@@ -65,7 +65,7 @@ def benchmark_tasks(
     deps=CHECKPOINTS,
     kinds={"duckdb", "pytorch"},
     owners=OWNERS,
-    code_version="3",
+    code_version="4",
 )
 def benchmark_results(
     context: dg.AssetExecutionContext, layout: LayoutResource, benchmark_tasks: Path

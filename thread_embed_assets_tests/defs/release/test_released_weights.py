@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from thread_embed_assets.benchmark.contenders import Contender
+from thread_embed_assets.benchmark.readings import Reading, whole_and_by_window
 from thread_embed_assets.release.standing import contender_name
 from thread_embed_assets.release.weights import released_models, unpack
 from thread_embed_assets.storage.layout import ROOT_VARIABLE
@@ -88,6 +89,6 @@ def test_a_released_model_is_a_contender(made: Made, checked: None, monkeypatch:
         run(instance, dg.AssetSelection.assets("benchmark_results").without_checks(), FREE)
     [released] = released_models(made.layout)
     [row] = [one for one in seen if one.name == contender_name(released)]
-    assert row.role == "tuned" and row.formats == ("speakers", "speakers by window")
+    assert row.role == "tuned" and row.readings == whole_and_by_window([Reading("speakers")])
     assert row.model is not None and row.model.location == unpack(released, made.layout)
     assert f"{row.name}+bm25" in {one.name for one in seen} and "ThreadEmbed-open" in {one.name for one in seen}
