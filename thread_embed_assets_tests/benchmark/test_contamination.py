@@ -1,42 +1,35 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from thread_embed_assets.benchmark import contamination as engine
-from thread_embed_assets.benchmark.contamination import Findings, Kind, Level, contamination, examine
-from thread_embed_assets.chat.near_copies import HeldOutShingles
+from thread_embed_assets.benchmark import shared_stretches
+from thread_embed_assets.benchmark.contamination import Findings, contamination, examine
+from thread_embed_assets.benchmark.shared_stretches import Kind, Level
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES_FOLDER
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table, write_tables
 from thread_embed_assets.training.checkpoint import MANIFEST, MODEL_DETAILS, MODEL_FOLDER, Checkpoint
+from thread_embed_assets_tests.benchmark.leaks import (
+    LEAKS,
+    QUERY,
+    STOCK,
+    THREAD,
+    message,
+    one_in_six_changed,
+)
 from thread_embed_assets_tests.pairs.made import NEGATIVE, pair, write_negatives, write_pairs
 
-_SYLLABLES = ("ba", "de", "fi", "gor", "lu", "mi", "nes", "po", "ra", "su", "tam", "ve")
-VOCABULARY = [a + b + c for a in _SYLLABLES for b in _SYLLABLES for c in _SYLLABLES]
-
-
-def message(name: str, words: int = 24) -> str:
-    """Words drawn by the name: other names give other messages."""
-    return " ".join(Random(name).choices(VOCABULARY, k=words))
-
-
-THREAD = [message("first"), message("second"), message("third"), message("fourth", 30)]
-QUERY = message("query", 26)
 DEV_QUERY = message("dev query", 26)
 PARAPHRASE = message("a summary in other words")
-STOCK = "thank you very much for your help"
 
 
 def strings(*names: str) -> pa.Schema:
@@ -105,22 +98,6 @@ def world(tmp_path: Path) -> World:
     return World(Layout(tmp_path))
 
 
-def one_in_six_changed(text: str, first: int = 3) -> str:
-    words = text.split(" ")
-    return " ".join(f"other{n}" if n % 6 == first % 6 else word for n, word in enumerate(words))
-
-
-def known(texts: Sequence[str]) -> engine._HeldOut:
-    hashed = engine._by_hash(engine._texts(texts))
-    shingles = HeldOutShingles()
-    shingles.add_hashes(hashed.hashes)
-    return engine._HeldOut([], [], hashed, shingles)
-
-
-def matched(held_out: Sequence[str], training: Sequence[str]) -> set[tuple[int, int]]:
-    return {(here, there) for here, there, _, _ in engine._matches(engine._texts(training), known(held_out))}
-
-
 def test_a_clean_corpus_passes_and_tells_how_much_was_compared(world: World) -> None:
     world.pairs([pair(100, anchor=f"{message('a')} {STOCK}", positive=STOCK)])
     verdict = contamination(world.tasks, [world.checkpoint()], world.layout)
@@ -140,30 +117,6 @@ def test_a_clean_corpus_passes_and_tells_how_much_was_compared(world: World) -> 
     assert "4 test and 1 dev texts with 42 training texts of 1 checkpoints" in verdict.description
 
 
-LEAKS: dict[str, tuple[str, Level, Kind]] = {
-    "\n".join(THREAD): ("d_0", Level.DOCUMENT, Kind.EXACT),
-    "\n".join([message("before"), *THREAD, message("after")]): ("d_0", Level.DOCUMENT, Kind.EXACT),
-    " ".join(THREAD): ("d_0", Level.DOCUMENT, Kind.EXACT),
-    one_in_six_changed("\n".join(THREAD)): ("d_0", Level.DOCUMENT, Kind.NEAR),
-    f"{message('before')} {' '.join(THREAD)} {message('after')}": ("d_0", Level.DOCUMENT, Kind.QUOTED),
-    "\n".join(THREAD[1:3]): ("d_0", Level.WINDOW, Kind.EXACT),
-    "\n".join(one_in_six_changed(line) for line in THREAD[:3]): ("d_0", Level.WINDOW, Kind.NEAR),
-    f"{message('before', 200)} {' '.join(THREAD[2:])} {message('after', 200)}": ("d_0", Level.WINDOW, Kind.QUOTED),
-    THREAD[1]: ("d_0", Level.MESSAGE, Kind.EXACT),
-    QUERY: ("q_test", Level.MESSAGE, Kind.EXACT),
-    "\n".join([message("before"), THREAD[3], message("after")]): ("d_0", Level.MESSAGE, Kind.EXACT),
-    f"{message('before', 200)} {THREAD[0]} {message('after', 200)}": ("d_0", Level.MESSAGE, Kind.QUOTED),
-    " ".join(THREAD[3].split()[9:21]): ("d_0", Level.MESSAGE, Kind.QUOTED),
-    THREAD[1].upper(): ("d_0", Level.MESSAGE, Kind.EXACT),
-    THREAD[1].replace(" ", " \t \n "): ("d_0", Level.MESSAGE, Kind.EXACT),
-    THREAD[1].replace(" ", "\u00a0\u2003"): ("d_0", Level.MESSAGE, Kind.EXACT),
-    THREAD[1].replace("a", "\uff41").replace("e", "e\u200b"): ("d_0", Level.MESSAGE, Kind.EXACT),
-    f"speaker_2: @speaker_1 {THREAD[1]}": ("d_0", Level.MESSAGE, Kind.EXACT),
-    f"[+5m] <@p_0123456789> {THREAD[1]}": ("d_0", Level.MESSAGE, Kind.EXACT),
-    THREAD[1].replace(" ", ", "): ("d_0", Level.MESSAGE, Kind.EXACT),
-}
-
-
 def test_planted_leaks_are_caught_where_they_are(world: World) -> None:
     world.pairs([pair(100 + n, anchor=text) for n, text in enumerate(LEAKS)])
     findings = world.examine()
@@ -178,15 +131,6 @@ def test_planted_leaks_are_caught_where_they_are(world: World) -> None:
     assert verdict.numbers["test_window_near"] == 1
 
 
-@pytest.mark.parametrize("text", LEAKS)
-def test_one_planted_leak_is_enough(text: str) -> None:
-    name, level, kind = LEAKS[text]
-    expected = {("\n".join(THREAD), QUERY).index(QUERY if name == "q_test" else "\n".join(THREAD))}
-    hits = list(engine._matches(engine._texts([message("clean", 60), text]), known(["\n".join(THREAD), QUERY])))
-    assert {(here, level, kind) for here, _, level, kind in hits} == {(1, level, kind)}
-    assert {there for _, there, _, _ in hits} == expected
-
-
 def test_the_verdict_names_what_was_hit_and_shows_no_text(world: World) -> None:
     world.leak(QUERY)
     verdict = contamination(world.tasks, [world.checkpoint()], world.layout)
@@ -196,18 +140,6 @@ def test_the_verdict_names_what_was_hit_and_shows_no_text(world: World) -> None:
         verdict.description
     )
     assert not any(word in verdict.description for word in QUERY.split())
-
-
-@pytest.mark.parametrize("phase", range(6))
-def test_one_word_in_six_changed_is_caught_wherever_it_falls(phase: int) -> None:
-    text = f"{message('before', 100)}\n{one_in_six_changed(THREAD[1], phase)}\n{message('after', 100)}"
-    hits = engine._matches(engine._texts([text]), known(["\n".join(THREAD)]))
-    assert list(hits) == [(0, 0, Level.MESSAGE, Kind.NEAR)]
-
-
-def test_a_training_text_that_is_nearly_a_part_of_a_long_message_is_caught() -> None:
-    long = message("long", 300)
-    assert matched([long], [one_in_six_changed(" ".join(long.split()[100:130]))]) == {(0, 0)}
 
 
 def test_the_second_wording_of_a_query_is_compared_too(world: World) -> None:
@@ -419,76 +351,10 @@ def test_nothing_to_compare_does_not_pass(world: World) -> None:
     assert "there was nothing to compare" in verdict.description
 
 
-NOT_LONG_ENOUGH: dict[str, str] = {
-    "a stock phrase": STOCK,
-    "two stock phrases": f"{STOCK} then\nit was nice chatting with all of you",
-    "eleven words in a row": " ".join(QUERY.split()[5:16]),
-    "eleven and three words": " ".join([*QUERY.split()[:11], "something", "else", *QUERY.split()[20:23]]),
-    "the same words in another order": " ".join(sorted(QUERY.split())),
-    "a phrase said again and again": " ".join([*THREAD[0].split()[:6]] * 8),
-}
-
-
-@pytest.mark.parametrize("what", NOT_LONG_ENOUGH)
-def test_short_phrases_do_not_count(what: str) -> None:
-    others = [f"{message('x')}\n{STOCK}\n{message('y', 9)} it was nice chatting with all of you", STOCK]
-    text = f"{message('around', 12)} {NOT_LONG_ENOUGH[what]} {message('it', 12)}"
-    assert matched(["\n".join(THREAD), QUERY, *others], [text]) == set()
-
-
-def test_a_whole_message_of_eight_words_counts_and_one_of_seven_does_not() -> None:
-    eight, seven = message("eight", 8), message("seven", 7)
-    held_out = [f"{message('x')}\n{eight}\n{seven}\n{message('y')}"]
-    assert matched(held_out, [f"{message('around')}\n{eight}\n{message('it')}\n{seven}"]) == {(0, 0)}
-    assert matched(held_out, [f"{message('around')}\n{seven}\n{message('it')}"]) == set()
-    assert matched(held_out, [f"{message('around')} {eight} {message('it')}"]) == set()
-
-
-def test_chinese_is_compared_by_its_characters() -> None:
-    line = "".join(chr(0x4E00 + 7 * n) for n in range(40))
-    assert matched([line], [f"\u4f60\u597d{line[4:16]}\u518d\u89c1"]) == {(0, 0)}
-    assert matched([line], [f"\u4f60\u597d{line[4:15]}\u518d\u89c1"]) == set()
-
-
-@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_run_of_twelve_words_is_caught_in_any_training_text(data: st.DataObject) -> None:
-    words = st.sampled_from([*VOCABULARY[:4], "Straße", "naïve", "ﬁne", "don't", "x_1", "한국어", "İstanbul", "Σίσυφος"])
-    lines = st.lists(st.lists(words, max_size=30).map(" ".join), max_size=6).map("\n".join)
-    said = data.draw(st.lists(words, min_size=12, max_size=60))
-    start = data.draw(st.integers(0, len(said) - 12))
-    before, after = data.draw(lines), data.draw(lines)
-    between = data.draw(st.sampled_from([" ", "\n", "  ", " \t", "\u00a0", ", "]))
-    change = data.draw(st.sampled_from(["lower", "upper", "swapcase", "casefold"]))
-    copy = between.join(getattr(word, change)() for word in said[start : start + 12])
-    texts = data.draw(st.lists(lines, max_size=3))
-    held_out = known([*data.draw(st.lists(lines, max_size=3)), f"{data.draw(lines)}\n{' '.join(said)}\n{data.draw(lines)}"])
-    training = [*texts, f"{before}\n{copy} {after}"]
-    hits = engine._matches(engine._texts(training), held_out)
-    last = len(held_out.texts.ends) - 1
-    assert (len(texts), last) in {(here, there) for here, there, _, _ in hits}
-
-
-def test_texts_of_a_batch_do_not_run_into_one_another() -> None:
-    long = message("long", 40).split()
-    assert matched([" ".join(long)], ["", " ".join(long[:8]), " ".join(long[8:16]), "..."]) == set()
-    assert matched([" ".join(long[:8]), "", " ".join(long[8:16])], [" ".join(long)]) == set()
-    assert matched(["", "!", " ".join(long)], ["", " ".join(long[:12])]) == {(1, 2)}
-
-
 def test_batches_and_portions_change_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.pairs([pair(100 + n, anchor=text) for n, text in enumerate(LEAKS)])
     whole = world.examine()
     monkeypatch.setattr(engine, "_BATCH_CHARACTERS", 200)
-    monkeypatch.setattr(engine, "_PAIRS_AT_ONCE", 16)
+    monkeypatch.setattr(shared_stretches, "_PAIRS_AT_ONCE", 16)
     assert world.examine() == whole
     assert len(whole.hits) == len(LEAKS)
-
-
-def test_a_text_of_one_word_again_and_again_costs_little_memory() -> None:
-    spam = "ha " * 20_000
-    tracemalloc.start()
-    assert matched([spam, message("a")], [spam, message("b")]) == {(0, 0)}
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 60 * 2**20
