@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.benchmark.report import read_leaderboard
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.release.pack import pack
 from thread_embed_assets.release.standing import contender_name
-from thread_embed_assets.release.weights import DELTA, Released, add_results, find_released, pack
+from thread_embed_assets.release.weights import DELTA, Released, add_results, find_released
 from thread_embed_assets.sources.catalog import Source, load_catalog
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.checkpoint import Checkpoint, final_checkpoint
@@ -56,7 +57,7 @@ def pack_compared(
     """Pack a checkpoint, its training texts compared with all tasks that are here.
 
     Raises:
-        InputError: see ``weights.pack``.
+        InputError: see ``pack.pack``.
     """
     tasks = {source: layout.tasks(source) for source in catalog if layout.tasks(source).exists()}
     return pack(checkpoint, layout, catalog, name, tasks=tasks, trained_by=trained_by)

@@ -17,7 +17,8 @@ from thread_embed_assets.benchmark.contamination import contamination, not_here
 from thread_embed_assets.benchmark.contenders import Contender, Model, Tuned
 from thread_embed_assets.benchmark.readings import Reading
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.release.weights import Released, released_models, tasks_fingerprint, unpack
+from thread_embed_assets.release.pack import tasks_fingerprint
+from thread_embed_assets.release.weights import Released, released_models, unpack
 from thread_embed_assets.sources.catalog import Source
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.checkpoint import Checkpoint

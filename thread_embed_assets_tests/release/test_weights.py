@@ -11,8 +11,10 @@ import pytest
 
 from thread_embed_assets.benchmark.contamination import contamination, lineage
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.release import pack as packing
 from thread_embed_assets.release import weights
 from thread_embed_assets.release.delta import digest
+from thread_embed_assets.release.pack import may_be_passed_on, pack, tasks_fingerprint
 from thread_embed_assets.release.standing import (
     Ground,
     contamination_with_released,
@@ -24,12 +26,9 @@ from thread_embed_assets.release.weights import (
     Released,
     find_released,
     load,
-    may_be_passed_on,
     open_released,
-    pack,
     released_models,
     restores_bit_for_bit,
-    tasks_fingerprint,
     unpack,
     weights_of,
 )
@@ -202,7 +201,7 @@ def test_test_texts_in_training_texts_are_refused(made: Made) -> None:
 
 
 def test_a_difference_that_restores_another_model_is_refused(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr(packing, "LEAST_COSINE", 1.1)
     _refused(made, "has a cosine of", FREE)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thread_embed_assets.defs.checks import blocking_checks
 from thread_embed_assets.defs.partitions import CATALOG
-from thread_embed_assets.release import benchmark_dataset, weights
+from thread_embed_assets.release import benchmark_dataset, pack, weights
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.verdict import Verdict
 
@@ -29,11 +29,11 @@ def _restores_bit_for_bit(layout: Layout, _: str) -> Verdict:
 
 
 def _may_be_passed_on(layout: Layout, _: str) -> Verdict:
-    return weights.may_be_passed_on(layout, CATALOG)
+    return pack.may_be_passed_on(layout, CATALOG)
 
 
 _restores_bit_for_bit.__doc__ = weights.restores_bit_for_bit.__doc__
-_may_be_passed_on.__doc__ = weights.may_be_passed_on.__doc__
+_may_be_passed_on.__doc__ = pack.may_be_passed_on.__doc__
 _no_withheld_text.__doc__ = benchmark_dataset.no_withheld_text.__doc__
 _no_people.__doc__ = benchmark_dataset.no_people.__doc__
 
