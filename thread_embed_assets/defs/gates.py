@@ -14,14 +14,17 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from thread_embed_assets.errors import InputError
 
 
+_STATES = {AssetCheckExecutionRecordStatus.PLANNED: "is running, or was cut off"}
+
+
 def not_passed(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], partition: str) -> list[str]:
-    """The checks whose latest execution on this partition failed, or that have never been run on it."""
+    """The checks whose latest execution on this partition failed or is not done, or that have never been run on it."""
     found = []
     for key in checks:
         filtered = PartitionKeyFilter(key=partition)
         history = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, partition_filter=filtered)
         if not history or history[0].status is not AssetCheckExecutionRecordStatus.SUCCEEDED:
-            state = "failed" if history else "has not run"
+            state = _STATES.get(history[0].status, "failed") if history else "has not run"
             found.append(f"{key.asset_key.to_user_string()}/{key.name} ({state})")
     return found
 

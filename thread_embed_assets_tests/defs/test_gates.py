@@ -1,7 +1,11 @@
 """A run launched alone does not go on from data that a check refused."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.defs.gates import keys_of, not_passed, require_passed
@@ -33,6 +37,14 @@ def test_training_goes_on_when_every_check_of_its_inputs_has_passed(
     pipes = _pipes(workspace)
     assert _train(instance, pipes).success
     assert len(pipes.commands) == 1
+
+
+def test_a_check_that_was_planned_and_is_not_done_holds_up_without_being_called_failed() -> None:
+    planned = SimpleNamespace(status=AssetCheckExecutionRecordStatus.PLANNED)
+    storage = SimpleNamespace(get_asset_check_execution_history=lambda *_, **__: [planned])
+    key = dg.AssetCheckKey(dg.AssetKey("conversations"), "non_empty")
+    found = not_passed(cast("dg.DagsterInstance", SimpleNamespace(event_log_storage=storage)), [key], SOURCE)
+    assert found == ["conversations/non_empty (is running, or was cut off)"]
 
 
 def test_training_refuses_data_whose_checks_never_ran(workspace: Workspace) -> None:

@@ -71,7 +71,8 @@ def ablation(
     arm, place = context.partition_key, layout.layout()
     try:
         plan = load_plan().changed(config.overrides, config.seeds)
-        material = _material(context.instance, place, config.mix, upstream)
+        wants_mined = plan.config(arm, plan.seeds[0]).hard_negatives == "mined"
+        material = _material(context.instance, place, config.mix, upstream, wants_mined)
         path = run_arm(plan, arm, material, gpu.device, lambda job: _trained(context, pipes, job))
     except InputError as error:  # which no retry mends
         raise dg.Failure(str(error), allow_retries=False) from error
@@ -93,8 +94,13 @@ def ablation(
     )
 
 
-def _material(instance: dg.DagsterInstance, layout: Layout, mix: str, upstream: Mapping[str, Any]) -> Material:
-    """The tables that are there, of the mix's sources and of those with tasks, once their checks have passed."""
+def _material(
+    instance: dg.DagsterInstance, layout: Layout, mix: str, upstream: Mapping[str, Any], wants_mined: bool
+) -> Material:
+    """The tables that are there, of the mix's sources and of those with tasks, once their checks have passed.
+
+    Mined negatives, which are made anew while the mix trains, hold up only an arm that wants them.
+    """
     if mix not in MIXES:
         raise InputError(f"mix {mix!r}", "there is no such mix", f"Use one of {', '.join(MIXES)}")
     wanted = {name: {s: h for s, h in upstream[name].items() if s in MIXES[mix]} for name in PAIR_ASSETS}
@@ -104,7 +110,7 @@ def _material(instance: dg.DagsterInstance, layout: Layout, mix: str, upstream: 
         if source not in upstream["hard_negatives"]:
             read.remove("hard_negatives")
         require_passed(instance, [key for key in _GATES if key.asset_key.path[-1] in read], source)
-    mined: TableHandle | None = upstream["mined_negatives"].get(mix)
+    mined: TableHandle | None = upstream["mined_negatives"].get(mix) if wants_mined else None
     if mined is not None:
         require_passed(instance, keys_of(mined_negative_checks), mix)
     return Material(
