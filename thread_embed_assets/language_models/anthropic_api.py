@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.language_models.cache import AnswerCache
@@ -76,6 +76,9 @@ class _Anthropic:
             "messages": [{"role": "user", "content": f"<conversation>\n{request.text}\n</conversation>"}],
             "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
         }
+        return self._thinking_as_priced(body)
+
+    def _thinking_as_priced(self, body: dict[str, Any]) -> dict[str, Any]:
         return body if self._price.thinking == "none" else body | {"thinking": {"type": self._price.thinking}}
 
     @contextmanager
@@ -103,6 +106,38 @@ class _Anthropic:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***")
+
+
+class ChatModel(_Anthropic):
+    """Answers a conversation of turns.
+
+    Args:
+        model: its name.
+        answer_tokens: the longest answer.
+    """
+
+    def __init__(self, model: str = DEFAULT_MODEL, answer_tokens: int = 1_024) -> None:
+        super().__init__(model)
+        self._answer_tokens = answer_tokens
+
+    def reply(self, instructions: str, turns: Sequence[tuple[Literal["user", "assistant"], str]]) -> str:
+        """The answer to the last turn.
+
+        Raises:
+            InputError: the service refuses, or gives no text.
+        """
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": self._answer_tokens,
+            "system": instructions,
+            "messages": [{"role": role, "content": text} for role, text in turns],
+        }
+        with self._client() as client, self._readable():
+            answer: Message = client.messages.create(**self._thinking_as_priced(body))
+        said = "".join(block.text for block in answer.content if block.type == "text").strip()
+        if not said:
+            raise self._error(f"it gave no text (stopped by {answer.stop_reason})", "Ask again, or allow a longer answer")
+        return said
 
 
 class MessagesWriter(_Anthropic):

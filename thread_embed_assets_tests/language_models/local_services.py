@@ -133,10 +133,12 @@ class FakeAnthropic(Service):
         wanted = {"type": "json_schema", "schema": SCHEMA}
         if not {"model", "max_tokens", "messages"} <= body.keys() <= _MESSAGE_FIELDS:
             return 400, self.refusal(f"fields {sorted(body)}")
-        if body["output_config"] != {"format": wanted} or body.get("thinking") not in (None, {"type": "disabled"}):
+        if body.get("output_config") not in (None, {"format": wanted}) or body.get("thinking") not in (None, {"type": "disabled"}):
             return 400, self.refusal("output_config or thinking")
+        if body["messages"][0]["role"] != "user" or not all(turn["content"].strip() for turn in body["messages"]):
+            return 400, self.refusal("messages")
         self.bodies.append(body)
-        answer = self.answer(text_in(body))
+        answer = self.answer(text_in(body)) if "output_config" in body else f"About: {body['messages'][-1]['content']}"
         text = answer if isinstance(answer, str) else json.dumps(answer)
         usage = {"input_tokens": 1000, "output_tokens": 100}
         head = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "usage": usage}

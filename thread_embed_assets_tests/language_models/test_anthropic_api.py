@@ -12,7 +12,7 @@ import pytest
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.language_models import anthropic_api
-from thread_embed_assets.language_models.anthropic_api import BatchWriter, MessagesWriter
+from thread_embed_assets.language_models.anthropic_api import BatchWriter, ChatModel, MessagesWriter
 from thread_embed_assets.language_models.cache import AnswerCache
 from thread_embed_assets.language_models.cost import price_of
 from thread_embed_assets.language_models.writers import SCHEMA, Request, Result, Written, read_task
@@ -41,6 +41,26 @@ def test_every_request_gets_its_answer_and_what_it_used(anthropic: FakeAnthropic
         "thinking": {"type": "disabled"},
     }
     assert (writer.name, writer.price) == ("anthropic/claude-haiku-5-5", price_of("claude-haiku-5-5"))
+
+
+def test_a_conversation_is_answered_turn_by_turn(anthropic: FakeAnthropic) -> None:
+    anthropic.plan = [529]
+    said = ChatModel().reply("Answer.", [("user", "a roof?"), ("assistant", "slate?"), ("user", "with copper?")])
+    assert said == "About: with copper?"
+    assert anthropic.bodies[-1] == {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 1024,
+        "system": "Answer.",
+        "messages": [
+            {"role": "user", "content": "a roof?"},
+            {"role": "assistant", "content": "slate?"},
+            {"role": "user", "content": "with copper?"},
+        ],
+        "thinking": {"type": "disabled"},
+    }
+    anthropic.plan = [lambda answer: answer | {"content": [], "stop_reason": "refusal"}]
+    with pytest.raises(InputError, match="no text .stopped by refusal"):
+        ChatModel().reply("Answer.", [("user", "a roof?")])
 
 
 def test_a_model_that_does_not_think_is_told_nothing_about_it(anthropic: FakeAnthropic) -> None:
