@@ -13,7 +13,6 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from thread_embed_assets.errors import InputError
 
-
 _STATES = {AssetCheckExecutionRecordStatus.PLANNED: "is running, or was cut off"}
 
 
