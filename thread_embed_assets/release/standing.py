@@ -98,11 +98,15 @@ def contamination_with_released(
 ) -> Verdict:
     """No test text stands in a text that a scored checkpoint or released model was trained on, exact, nearly or quoted.
 
-    It also says of which released models the texts could not be compared here, and what their scores rest on instead.
+    It also says of which released models the texts could not be compared here, and what their scores rest on instead; where
+    that is so of all that is scored, it passes on that ground alone.
     """
     found = standings(layout, source, tasks[source])
     compared = [one.released.checkpoint() for one in found if one.ground is Ground.COMPARED]
-    verdict = contamination(tasks, [*checkpoints, *compared], layout)
     others = [one for one in found if one.ground is not Ground.COMPARED]
+    if not checkpoints and not compared and any(one.ground is not Ground.NOTHING for one in others):
+        verdict = Verdict(True, "no training text was compared here")
+    else:
+        verdict = contamination(tasks, [*checkpoints, *compared], layout)
     description = ". ".join([verdict.description, *(one.words for one in others)])
     return Verdict(verdict.passed, description, {**verdict.numbers, "released_not_compared": len(others)})

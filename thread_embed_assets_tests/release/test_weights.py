@@ -312,6 +312,9 @@ def test_without_the_tables_the_record_of_these_very_tasks_counts(made: Made) ->
     verdict = contamination_with_released(made.tasks, [checkpoint], made.layout, FREE)
     assert "2 of its training tables are not here" in verdict.description and "these very tasks" in verdict.description
     assert verdict.numbers["released_not_compared"] == 1
+    alone = contamination_with_released(made.tasks, [], made.layout, FREE)
+    assert alone.passed and "no training text was compared here" in alone.description
+    assert "when it was packed" in alone.description and alone.numbers["released_not_compared"] == 1
 
 
 def test_the_same_tasks_of_another_installation_are_the_same_tasks(made: Made) -> None:
@@ -334,6 +337,7 @@ def test_other_tasks_than_those_of_the_record_prove_nothing(made: Made) -> None:
     shutil.rmtree(made.layout.data / "pairs")
     write_task_file(made.layout.tasks(FREE), FREE, seed=2)
     assert _ground(made) is Ground.NOTHING
+    assert not contamination_with_released(made.tasks, [], made.layout, FREE).passed
     scored, [row] = released_contenders(made.layout, FREE, made.tasks[FREE], made.catalog)
     assert not scored and row.role == "tuned"
     assert "nothing proves that it has not read the test texts" in row.not_run and "not here" in row.not_run
@@ -354,6 +358,7 @@ def test_a_source_that_it_was_not_trained_on_is_scored_and_the_check_says_what_t
     assert one.role == "tuned_transfer" and not not_run, "it never saw a Slack"
     verdict = contamination_with_released({WITHHELD: tasks}, [], made.layout, WITHHELD)
     assert f"NO texts were compared: it was trained on {FREE}, {OTHER}, not on {WITHHELD}" in verdict.description
+    assert verdict.passed
 
 
 def test_a_leak_in_a_released_models_table_fails_the_check(made: Made) -> None:
