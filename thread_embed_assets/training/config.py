@@ -165,7 +165,7 @@ _QUICK: dict[str, Any] = {
     "eval_every": 20,
     "base_weights": _BASE_WEIGHTS,
 }
-_HOURS: dict[str, Any] = {**_QUICK, "batch_size": 128, "save_every": 20, "dev_pairs": 1_000, "eval_every": 40}
+_HOURS: dict[str, Any] = {**_QUICK, "save_every": 20, "dev_pairs": 1_000, "eval_every": 40}
 _STANDARD: dict[str, Any] = {
     "batch_size": 512,
     "mini_batch_size": 128,
@@ -183,10 +183,9 @@ _FULL: dict[str, Any] = {
     "eval_every": 500,
 }
 
-# Stage 1 learns what belongs together, from messages and windows of the same thread and time, of which the windows teach
-# more (ablations: C alone +.017, A alone +.001); stage 2 what answers and what
+# Stage 1 learns what belongs together, from messages and windows of the same thread and time; stage 2 what answers and what
 # sums up, more carefully and past likely false negatives; stage 3 tells it from what the stage 2 model takes it for.
-_STAGE_1: dict[str, Any] = {"strategies": {Strategy.THREAD: 1.0, Strategy.TEMPORAL: 3.0}, "token_weight_power": None}
+_STAGE_1: dict[str, Any] = {"strategies": {Strategy.THREAD: 1.0, Strategy.TEMPORAL: 1.0}, "token_weight_power": None}
 _STAGE_2: dict[str, Any] = {
     "strategies": {Strategy.RESPONSE: 1.0, Strategy.SUMMARY: 1.0},
     "learning_rate": 2e-5,
@@ -207,9 +206,9 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         STAGE3: {**_QUICK, **_STAGE_3, "max_pairs": 1_000},
     },
     "hours": {
-        STAGE1: {**_HOURS, **_STAGE_1, "max_pairs": 26_000, "learning_rate": 3e-5},
-        STAGE2: {**_HOURS, **_STAGE_2, "max_pairs": 10_000},
-        STAGE3: {**_HOURS, **_STAGE_3, "max_pairs": 8_000},
+        STAGE1: {**_HOURS, **_STAGE_1, "max_pairs": 24_000, "learning_rate": 1.2e-4},
+        STAGE2: {**_HOURS, **_STAGE_2, "max_pairs": 10_000, "learning_rate": 4e-5},
+        STAGE3: {**_HOURS, **_STAGE_3, "max_pairs": 5_000, "learning_rate": 2e-5},
     },
     "standard": {
         STAGE1: {**_STANDARD, **_STAGE_1, "max_pairs": 500_000, "hard_negatives": "strategy"},
