@@ -1,4 +1,4 @@
-"""Imports flow one way: storage, chat, language_models, sources, pairs, training, benchmark, release, defs."""
+"""Imports flow one way: storage, chat, language_models, sources, pairs, training, benchmark, reranker, release, defs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ import thread_embed_assets
 
 PACKAGE = Path(thread_embed_assets.__file__).parent
 GROUND = ("storage", "errors", "verdict")
-LAYERS = ("chat", "language_models", "sources", "pairs", "training", "benchmark", "release", "defs", "definitions")
+LAYERS = (
+    "chat",
+    "language_models",
+    "sources",
+    "pairs",
+    "training",
+    "benchmark",
+    "reranker",
+    "release",
+    "defs",
+    "definitions",
+)
 RANK = dict.fromkeys(GROUND, 0) | {name: rank for rank, name in enumerate(LAYERS, 1)}
 COMMAND = Path("defs", "run_graph.py")  # runs the definitions from above; nothing imports it
 HEAVY = ("torch", "transformers", "datasets", "sentence_transformers", "matplotlib")

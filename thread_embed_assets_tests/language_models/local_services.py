@@ -133,7 +133,10 @@ class FakeAnthropic(Service):
         wanted = {"type": "json_schema", "schema": SCHEMA}
         if not {"model", "max_tokens", "messages"} <= body.keys() <= _MESSAGE_FIELDS:
             return 400, self.refusal(f"fields {sorted(body)}")
-        if body.get("output_config") not in (None, {"format": wanted}) or body.get("thinking") not in (None, {"type": "disabled"}):
+        if body.get("output_config") not in (None, {"format": wanted}) or body.get("thinking") not in (
+            None,
+            {"type": "disabled"},
+        ):
             return 400, self.refusal("output_config or thinking")
         if body["messages"][0]["role"] != "user" or not all(turn["content"].strip() for turn in body["messages"]):
             return 400, self.refusal("messages")

@@ -59,7 +59,7 @@ def test_a_conversation_is_answered_turn_by_turn(anthropic: FakeAnthropic) -> No
         "thinking": {"type": "disabled"},
     }
     anthropic.plan = [lambda answer: answer | {"content": [], "stop_reason": "refusal"}]
-    with pytest.raises(InputError, match="no text .stopped by refusal"):
+    with pytest.raises(InputError, match=r"no text \(stopped by refusal\)"):
         ChatModel().reply("Answer.", [("user", "a roof?")])
 
 

@@ -1,0 +1,149 @@
+"""An exported reranker, scored with numpy, onnxruntime and tokenizers; this file needs nothing else of the package.
+
+    reranker = OnnxReranker(Path("models/thread-reranker"))
+    logits = reranker.logits("did that fix the build?", candidates)  # the thread with the highest is the one
+
+A candidate is whatever has a ``text`` and ``features``, as :mod:`.features` makes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+MODEL = "model.onnx"
+MODEL_INT8 = "model_int8.onnx"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_HEAD_SHARE = 4  # a thread that is too long keeps a quarter from its start, and the rest from its end
+_AT_ONCE = 8  # pairs of like length that are padded to one
+
+
+class Candidate(Protocol):
+    @property
+    def text(self) -> str: ...
+    @property
+    def features(self) -> Floats: ...
+
+
+class PairReader:
+    """Texts to token numbers: ``[CLS] message [SEP] thread [SEP]``.
+
+    A message that is too long loses its end. A thread loses its middle: its newest messages stand last, and what it is
+    about first. A text that spells a special token, such as ``[SEP]``, is read letter by letter.
+
+    Args:
+        tokenizer_json: the file that the tokenizers library writes.
+        first: number of the token that a pair begins with.
+        separator: number of the token that ends message and thread.
+        max_tokens: of a pair.
+        message_tokens: of a message, at most.
+    """
+
+    def __init__(self, tokenizer_json: Path, first: int, separator: int, max_tokens: int, message_tokens: int) -> None:
+        self._tokenizer = Tokenizer.from_file(str(tokenizer_json))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        self._first, self._separator = first, separator
+        self._max_tokens, self._message_tokens = max_tokens, message_tokens
+
+    def pairs(self, messages: Sequence[str], threads: Sequence[str]) -> list[list[int]]:
+        """The token numbers of each (message, thread), at most ``max_tokens``; the two are of one length."""
+        numbers = {text: place for place, text in enumerate(dict.fromkeys([*messages, *threads]))}
+        encoded = self._tokenizer.encode_batch(list(numbers), add_special_tokens=False)
+        read = [encoding.ids for encoding in encoded]
+        return [self._joined(read[numbers[m]], read[numbers[t]]) for m, t in zip(messages, threads, strict=True)]
+
+    def _joined(self, message: list[int], thread: list[int]) -> list[int]:
+        message = message[: self._message_tokens]
+        room = self._max_tokens - 3 - len(message)
+        if len(thread) > room:
+            head = room // _HEAD_SHARE
+            thread = [*thread[:head], *thread[len(thread) - (room - head) :]]
+        return [self._first, *message, self._separator, *thread, self._separator]
+
+
+def padded(rows: Sequence[Sequence[int] | npt.NDArray[np.int32]]) -> tuple[Ints, Ints]:
+    """Token numbers and attention mask, int64 [rows, longest]; what fills up is 0 in both."""
+    ids = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return ids, mask
+
+
+def of_like_length(lengths: Sequence[int] | npt.NDArray[Any], at_once: int) -> Iterator[npt.NDArray[np.intp]]:
+    """The places of all rows, ``at_once`` together, the shortest first, so that little is filled up."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    for start in range(0, len(order), at_once):
+        yield order[start : start + at_once]
+
+
+class OnnxReranker:
+    """Scores the candidates of a message.
+
+    Args:
+        folder: of an exported reranker.
+        threads: cores that it may use.
+        model: the file within the folder; ``MODEL_INT8`` is smaller, faster and a little less exact, where it was exported.
+
+    Attributes:
+        config: the folder's ``config.json``: feature names and definitions, their mean and spread, and how texts are read.
+
+    Raises:
+        FileNotFoundError: a file of the folder is not there.
+        ValueError: the folder was exported in a form that this file does not know.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1, model: str = MODEL) -> None:
+        import onnxruntime
+
+        for name in (model, CONFIG, TOKENIZER):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder / name} is not there: {folder} is no exported reranker. Export it again")
+        self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        reading = self.config.get("reading")
+        if not reading:
+            raise ValueError(f"{folder / CONFIG} does not say how texts are read ('reading'). Export the reranker again")
+        self._reader = PairReader(folder / TOKENIZER, **reading)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(folder / model), options, providers=["CPUExecutionProvider"])
+
+    def logits(self, message: str, candidates: Sequence[Candidate]) -> Floats:
+        """float32 [candidates], in their order; the sigmoid of one is its probability before any calibration.
+
+        Raises:
+            ValueError: a candidate has not as many features as the model was trained with, or one is not finite.
+        """
+        names = self.config["features"]
+        if not candidates:
+            return np.empty(0, dtype=np.float32)
+        given = [np.asarray(candidate.features, dtype=np.float32) for candidate in candidates]
+        if any(row.shape != (len(names),) or not np.isfinite(row).all() for row in given):
+            raise ValueError(f"each candidate needs {len(names)} finite features: {', '.join(names)}")
+        features = np.stack(given)
+        rows = self.tokens(message, candidates)
+        logits = np.empty(len(candidates), dtype=np.float32)
+        for places in of_like_length([len(row) for row in rows], _AT_ONCE):
+            ids, mask = padded([rows[place] for place in places])
+            feed = {"input_ids": ids, "attention_mask": mask, "structured_features": features[places]}
+            logits[places] = self._session.run(None, feed)[0]
+        return logits
+
+    def tokens(self, message: str, candidates: Sequence[Candidate]) -> list[list[int]]:
+        """The token numbers that the model reads of each candidate."""
+        return self._reader.pairs([message] * len(candidates), [candidate.text for candidate in candidates])

@@ -1,0 +1,124 @@
+"""Scores of a reranker in torch, and how often it puts the right candidate first.
+
+Imports torch: import it inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from thread_embed_assets.reranker.candidates import FEATURES, Candidate, Floats
+from thread_embed_assets.reranker.model import Reranker, load_reranker, pair_reader
+from thread_embed_assets.reranker.onnx_reranker import Ints, of_like_length, padded
+from thread_embed_assets.reranker.tokens import BY_MESSAGE, COLUMNS, ROWS_AT_ONCE, TIERS, Rows, rows_of
+from thread_embed_assets.storage.tables import TableHandle
+from thread_embed_assets.training.devices import DeviceChoice
+
+SCORES = pa.schema([("group_id", pa.string()), ("candidate_id", pa.string()), ("label", pa.int8()), ("logit", pa.float32())])
+_PAIRS_AT_ONCE = 64
+
+
+def score_rows(model: Reranker, rows: Rows) -> Floats:
+    """Logits float32 [rows], on the model's device."""
+    model.eval()
+    logits = np.empty(len(rows), dtype=np.float32)
+    with torch.inference_mode():
+        for places in of_like_length(rows.lengths, _PAIRS_AT_ONCE):
+            inputs = [torch.from_numpy(values).to(model.device) for values in rows.batch(places)]
+            logits[places] = model(*inputs).cpu().numpy()
+    return logits
+
+
+class TorchScorer:
+    """A saved reranker on a device; :meth:`rows` scores tables, :meth:`logits` one message.
+
+    Args:
+        folder: of the reranker.
+        device: where to score.
+
+    Raises:
+        InputError: the folder holds no whole reranker.
+    """
+
+    def __init__(self, folder: Path, device: DeviceChoice) -> None:
+        self._model, self._reader = load_reranker(folder).place_on(device), pair_reader(folder)
+
+    def rows(self, batch: pa.RecordBatch) -> Floats:
+        """Logits float32 [rows] of rows with the columns message, thread and the features, in their order."""
+        features = np.stack([batch[name].to_numpy() for name in FEATURES], axis=1).astype(np.float32)
+        return self._scored(batch["message"].to_pylist(), batch["thread"].to_pylist(), features)
+
+    def logits(self, message: str, candidates: Sequence[Candidate]) -> Floats:
+        """float32 [candidates], in their order."""
+        if not candidates:
+            return np.empty(0, dtype=np.float32)
+        features = np.stack([candidate.features for candidate in candidates])
+        return self._scored([message] * len(candidates), [candidate.text for candidate in candidates], features)
+
+    def _scored(self, messages: Sequence[str], threads: Sequence[str], features: Floats) -> Floats:
+        self._model.eval()
+        read = self._reader.pairs(messages, threads)
+        logits = np.empty(len(read), dtype=np.float32)
+        with torch.inference_mode():
+            for places in of_like_length([len(row) for row in read], _PAIRS_AT_ONCE):
+                given = (*padded([read[place] for place in places]), features[places])
+                inputs = [torch.from_numpy(values).to(self._model.device) for values in given]
+                logits[places] = self._model(*inputs).cpu().numpy()
+        return logits
+
+
+def score_table(folder: Path, examples: TableHandle, where: str, device: DeviceChoice) -> Iterator[pa.RecordBatch]:
+    """The scores of examples, message by message, streamed with the schema ``SCORES``.
+
+    Args:
+        folder: of a saved reranker.
+        examples: a table with the schema ``EXAMPLES``.
+        where: SQL that chooses of it, such as ``split = 'test'``.
+        device: where to score.
+
+    Raises:
+        InputError: the folder holds no whole reranker, or the table cannot be read.
+    """
+    model, reader = load_reranker(folder).place_on(device), pair_reader(folder)
+    for batch in examples.scan(COLUMNS, where, BY_MESSAGE, ROWS_AT_ONCE):
+        rows = rows_of(batch, reader, np.zeros(batch.num_rows, dtype=np.int32))
+        logits = pa.array(score_rows(model, rows))
+        yield pa.RecordBatch.from_arrays([*(batch.column(name) for name in SCORES.names[:3]), logits], schema=SCORES)
+
+
+def ranks(scores: Floats, labels: npt.NDArray[np.int8], groups: npt.NDArray[np.int32]) -> Ints:
+    """The rank of each message's right candidate, int64 [messages].
+
+    Of equal scores, or such as are no numbers, the wrong ones are first.
+
+    Args:
+        scores: [rows].
+        labels: [rows], 1 of exactly one row of a message.
+        groups: [rows], numbers of the messages from 0, rising.
+    """
+    right = scores[labels == 1]
+    found: Ints = np.bincount(groups, weights=~(scores < right[groups])).astype(np.int64)
+    return found
+
+
+def hits(scores: Floats, rows: Rows) -> dict[str, Any]:
+    """``hit@1``, ``mrr`` and number of messages: of all, and below ``tiers`` by tier."""
+    found = ranks(scores, rows.labels, rows.groups)
+    tiers = rows.tiers[rows.labels == 1]
+    by_tier = {TIERS[tier]: _summary(found[tiers == tier]) for tier in np.unique(tiers)}
+    return {**_summary(found), "tiers": by_tier}
+
+
+def _summary(found: Ints) -> dict[str, Any]:
+    return {
+        "hit@1": round(float((found == 1).mean()), 4),
+        "mrr": round(float((1 / found).mean()), 4),
+        "messages": len(found),
+    }

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.reranker.candidates import FEATURES
+from thread_embed_assets.reranker.model import Reranker, load_reranker, new_reranker
+from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets_tests.reranker.tiny_rerankers import drawn_inputs, tiny_config, tiny_cross_encoder
+from thread_embed_assets_tests.training.tiny import build_tiny_model
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_cross_encoder(base, tmp_path_factory.mktemp("cross_encoder"))
+
+
+def _reranker(base: Path, **fields: object) -> Reranker:
+    torch.manual_seed(1)
+    return new_reranker(tiny_config(base, **fields)).eval()
+
+
+def _logits(model: Reranker, inputs: tuple[np.ndarray, ...]) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(*(torch.from_numpy(values) for values in inputs))
+
+
+def _step(model: Reranker) -> None:
+    """Two, for of low-rank matrices one starts at zero and holds back the other's gradient."""
+    optimizer = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=1.0)
+    for _ in range(2):
+        logits = model.train()(*(torch.from_numpy(values) for values in drawn_inputs(8)))
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 0] * 4)).backward()
+        optimizer.step()
+
+
+def test_padding_changes_nothing(base: Path) -> None:
+    for pooling in ("cls", "mean"):
+        model = _reranker(base, pooling=pooling)
+        ids, mask, features = drawn_inputs(3)
+        filled = [np.pad(values, ((0, 0), (0, 6))) for values in (ids, mask)]
+        torch.testing.assert_close(_logits(model, (*filled, features)), _logits(model, (ids, mask, features)))
+
+
+def test_tokens_after_the_first_separator_are_the_threads(base: Path) -> None:
+    model = _reranker(base, adapter="none")
+    seen: dict[str, Any] = {}
+    model.transformer.register_forward_pre_hook(lambda module, args, given: seen.update(given), with_kwargs=True)
+    ids, mask, features = drawn_inputs(2)
+    ids, mask = (np.pad(values, ((0, 0), (0, 2))) for values in (ids, mask))
+    _logits(model, (ids, mask, features))
+    assert seen["token_type_ids"].tolist() == [[0] * 4 + [1] * 6 + [0] * 2] * 2
+
+
+def test_low_rank_matrices_head_and_projection_are_trained_and_nothing_else(base: Path) -> None:
+    model = _reranker(base)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    _step(model)
+    changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    matrices = {name for name in before if "lora_" in name}
+    fused = {name for name in before if name.startswith(("head.", "projection."))}
+    assert len(matrices) == 2 * 2 * 2 and all(".query." in n or ".value." in n for n in matrices)
+    assert len(fused) == 8
+    assert changed == matrices | fused
+
+
+def test_without_an_adapter_the_whole_transformer_is_trained(base: Path) -> None:
+    model = _reranker(base, adapter="none")
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    _step(model)
+    same = {name for name, weight in model.named_parameters() if torch.equal(weight, before[name])}
+    assert all(".pooler." in name for name in same)
+
+
+def test_a_merged_adapter_says_the_same_and_is_gone(base: Path) -> None:
+    model = _reranker(base)
+    plain = set(_reranker(base, adapter="none").state_dict())
+    fresh = _logits(model, drawn_inputs(4))
+    _step(model)
+    tuned = _logits(model, drawn_inputs(4))
+    assert (tuned - fresh).abs().max() > 0.01
+    model.merge_adapter()
+    assert set(model.state_dict()) == plain
+    torch.testing.assert_close(_logits(model, drawn_inputs(4)), tuned, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fields", [{}, {"adapter": "none", "pooling": "mean", "layers": 1}, {"kind": "late"}])
+def test_what_is_saved_is_loaded(base: Path, cross_encoder: Path, tmp_path: Path, fields: dict[str, object]) -> None:
+    model = _reranker(cross_encoder if "kind" in fields else base, **fields)
+    model.set_normalisation(np.full(5, 0.5, dtype=np.float32), np.array([2, 1, 0, 1, 1], dtype=np.float32))
+    _step(model)
+    wanted = _logits(model, drawn_inputs(4))
+    model.save(tmp_path)
+    torch.testing.assert_close(_logits(load_reranker(tmp_path), drawn_inputs(4)), wanted, atol=1e-5, rtol=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
+    described = json.loads((tmp_path / "config.json").read_text())
+    assert described["features"] == list(FEATURES) == list(described["feature_definitions"])
+    assert described["feature_mean"] == [0.5] * 5
+    assert described["feature_std"] == [2, 1, 1, 1, 1]  # one that never varies is not divided by
+    assert described["reading"] == {"first": 2, "separator": 3, "max_tokens": 32, "message_tokens": 12}
+
+
+def test_in_bf16_the_logits_are_close_and_not_rounded(base: Path) -> None:
+    model = _reranker(base)
+    exact = _logits(model, drawn_inputs(50))
+    rough = _logits(model.place_on(DeviceChoice("cpu", "bf16", "test")), drawn_inputs(50))
+    assert 0 < (rough - exact).abs().max() < 0.02
+    assert rough.dtype == torch.float32 and (rough.bfloat16() != rough).float().mean() > 0.9
+
+
+def test_features_are_normalised_and_can_be_left_out(base: Path) -> None:
+    ids, mask, features = drawn_inputs(4)
+    model = _reranker(base)
+    plain = _logits(model, (ids, mask, features))
+    model.set_normalisation(np.full(5, 3, dtype=np.float32), np.full(5, 2, dtype=np.float32))
+    torch.testing.assert_close(_logits(model, (ids, mask, features * 2 + 3)), plain)
+    blind = _reranker(base, use_features=False)
+    torch.testing.assert_close(_logits(blind, (ids, mask, features * 9)), _logits(blind, (ids, mask, features)))
+    assert (_logits(model, (ids, mask, features * 9)) - plain).abs().max() > 0.01
+
+
+def test_late_fusion_starts_as_the_cross_encoder_and_learns(base: Path, cross_encoder: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = _reranker(cross_encoder, kind="late", adapter="none")
+    ids, mask, features = drawn_inputs(4)
+    own = AutoModelForSequenceClassification.from_pretrained(cross_encoder).eval()
+    types = torch.tensor([[0] * 4 + [1] * 6] * 4)
+    with torch.no_grad():
+        wanted = own(torch.from_numpy(ids), torch.from_numpy(mask), types).logits.squeeze(1)
+    torch.testing.assert_close(_logits(model, (ids, mask, features)), wanted)
+    _step(model)
+    moved = _logits(model, (ids, mask, features + 1)) - _logits(model, (ids, mask, features))
+    assert moved.abs().max() > 1e-3
+
+
+def test_a_base_model_that_reads_too_little_is_refused(base: Path) -> None:
+    with pytest.raises(InputError, match="64 tokens at most"):
+        new_reranker(tiny_config(base, max_tokens=65))
+
+
+def test_a_damaged_folder_says_so(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no whole reranker"):
+        load_reranker(tmp_path)
+    _reranker(base, adapter="none").save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="no whole reranker"):
+        load_reranker(tmp_path)
+    _reranker(base, adapter="none", head_size=9).save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model": config["model"] | {"head_size": 7}}))
+    with pytest.raises(InputError, match="do not fit"):
+        load_reranker(tmp_path)

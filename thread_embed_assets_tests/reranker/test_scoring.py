@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from thread_embed_assets.reranker.model import Reranker, new_reranker
+from thread_embed_assets.reranker.onnx_reranker import PairReader
+from thread_embed_assets.reranker.scoring import SCORES, hits, ranks, score_rows, score_table
+from thread_embed_assets.reranker.tokens import prepare_rows
+from thread_embed_assets.training.devices import DeviceChoice
+from thread_embed_assets_tests.reranker.tiny_rerankers import tiny_config, write_examples
+from thread_embed_assets_tests.training.tiny import build_tiny_model
+
+CPU = DeviceChoice("cpu", "fp32", "test")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
+    torch.manual_seed(2)
+    base = build_tiny_model(tmp_path_factory.mktemp("tiny"))
+    return new_reranker(tiny_config(base, adapter="none")).eval()
+
+
+def test_ranks_count_ties_and_what_is_no_number_against_the_model() -> None:
+    scores = np.array([3, 1, 2, 5, 5, 1, np.nan, 0, 4], dtype=np.float32)
+    labels = np.array([0, 1, 0, 1, 0, 0, 0, 0, 1], dtype=np.int8)
+    groups = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2], dtype=np.int32)
+    assert ranks(scores, labels, groups).tolist() == [3, 2, 2]
+    lost = np.where(labels == 1, np.nan, scores).astype(np.float32)
+    assert ranks(lost, labels, groups).tolist() == [3, 3, 3]
+
+
+def test_a_table_is_scored_as_its_rows_are(model: Reranker, tmp_path: Path) -> None:
+    table = write_examples(tmp_path / "examples.duckdb", messages=5, dev_messages=30)
+    (tmp_path / "model").mkdir()
+    model.save(tmp_path / "model")
+    batches = list(score_table(tmp_path / "model", table, "split = 'dev'", CPU))
+    assert all(batch.schema == SCORES for batch in batches)
+    found = {(row["group_id"], row["candidate_id"]): row["logit"] for batch in batches for row in batch.to_pylist()}
+    reader = PairReader(tmp_path / "model" / "tokenizer.json", **model.reading)
+    rows = prepare_rows([table], "dev", reader, tmp_path / "rows", None, 0)
+    keys = [
+        (r["group_id"], r["candidate_id"])
+        for r in table.rows_as_dicts(where="split='dev'", order_by="group_id, candidate_id")
+    ]
+    np.testing.assert_allclose([found[key] for key in keys], score_rows(model, rows), atol=1e-6)
+    one = model(*(torch.from_numpy(values) for values in rows.batch(np.array([17]))))
+    assert found[keys[17]] == pytest.approx(one.item(), abs=1e-5)
+
+
+def test_hits_of_all_and_by_tier(model: Reranker, tmp_path: Path) -> None:
+    table = write_examples(tmp_path / "examples.duckdb", messages=0, dev_messages=8)
+    reader = PairReader(_tokenizer(model, tmp_path), **model.reading)
+    rows = prepare_rows([table], "dev", reader, tmp_path / "rows", None, 0)
+    easy = np.isin(rows.groups, [0, 2, 4, 6])
+    scores = np.where(easy, rows.labels, -rows.labels).astype(np.float32)  # right on easy, last on hard
+    found = hits(scores, rows)
+    assert found["tiers"] == {
+        "easy": {"hit@1": 1.0, "mrr": 1.0, "messages": 4},
+        "hard": {"hit@1": 0.0, "mrr": 0.25, "messages": 4},
+    }
+    assert (found["hit@1"], found["mrr"], found["messages"]) == (0.5, 0.625, 8)
+
+
+def _tokenizer(model: Reranker, folder: Path) -> Path:
+    path = folder / "tokenizer.json"
+    path.write_text(model.tokenizer, encoding="utf-8")
+    return path
