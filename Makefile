@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 MIXES := all,without_irc,without_slack,without_dialogue
 REAL := irc_disentangle,slack_dev_chats,topical_chat,duraspace_irc
 
-.PHONY: demo real transfer ui test check benchmark clean
+.PHONY: demo real transfer reranker ui test check benchmark clean
 
 demo: $(INSTALLED)  ## the whole graph on the sample workspace, in about ten minutes on two cores
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources sample_workspace --mix sample_workspace --profile quick
@@ -21,6 +21,9 @@ real: $(INSTALLED)  ## the same graph on IRC, Slack and Topical-Chat and #durasp
 
 transfer: $(INSTALLED)  ## real, and models that never saw IRC, Slack or dialogues, beside the one that saw all
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources $(REAL),sample_workspace --mix $(MIXES) --profile quick
+
+reranker: $(INSTALLED)  ## the thread reranker on quick data: simulated users and the sample workspace
+	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources sample_workspace --reranker quick
 
 ui: $(INSTALLED)  ## the Dagster UI on the instance of demo and real, at http://127.0.0.1:3000
 	$(BIN)/dagster instance concurrency set gpu 1

@@ -17,13 +17,15 @@ from thread_embed_assets.defs.raw import assets as raw
 from thread_embed_assets.defs.release import assets as release
 from thread_embed_assets.defs.release.checks import release_checks
 from thread_embed_assets.defs.reports import assets as reports
+from thread_embed_assets.defs.reranker import assets as reranker
+from thread_embed_assets.defs.reranker.checks import reranker_checks
 from thread_embed_assets.defs.resources import GpuResource, HandleIOManager, LanguageModelResource, LayoutResource
 from thread_embed_assets.defs.training import assets as training
 from thread_embed_assets.defs.training import mining
 from thread_embed_assets.defs.training.checks import checkpoint_checks
 from thread_embed_assets.defs.training.mining_checks import mined_negative_checks
 
-ASSET_MODULES = [raw, conversations, pairs, reports, training, mining, benchmark, ablations, release]
+ASSET_MODULES = [raw, conversations, pairs, reports, training, mining, benchmark, ablations, reranker, release]
 CHECKS = [
     *conversation_checks,
     *duplicate_checks,
@@ -34,6 +36,7 @@ CHECKS = [
     *mined_negative_checks,
     *benchmark_checks,
     *ablation_checks,
+    *reranker_checks,
     *release_checks,
 ]
 

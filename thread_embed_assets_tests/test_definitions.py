@@ -114,6 +114,15 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
         {"restores_bit_for_bit", "may_be_passed_on"},
     ),
     "model_package": ("release", None, {*CHECKPOINTS, "leaderboard"}, set()),
+    "reranker_examples": (
+        "reranker",
+        None,
+        {"raw_dataset", "conversations"},
+        {"split_by_profile_and_wording", "nothing_from_the_future", "one_right_candidate"},
+    ),
+    "reranker_checkpoint": ("reranker", None, {"reranker_examples"}, {"head_is_trained"}),
+    "reranker_results": ("reranker", None, {"reranker_checkpoint"}, set()),
+    "reranker_package": ("reranker", None, {"reranker_results"}, {"scores_as_trained"}),
 }
 
 JOBS = {
@@ -137,6 +146,7 @@ JOBS = {
     "ablate": {"ablation"},
     "compare": {"ablation_table"},
     "release": {"released_weights"},
+    "rerank": {"reranker_examples", "reranker_checkpoint", "reranker_results", "reranker_package"},
 }
 
 

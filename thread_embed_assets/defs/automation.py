@@ -24,6 +24,7 @@ REGRESS = ("regression_results",)
 ABLATE = ("ablation",)
 COMPARE = ("ablation_table",)
 RELEASE = ("released_weights",)
+RERANK = ("reranker_examples", "reranker_checkpoint", "reranker_results", "reranker_package")
 
 jobs = [
     dg.define_asset_job("prepare", selection=list(PREPARE), description="One source: files, conversations and their page."),
@@ -49,6 +50,11 @@ jobs = [
     ),
     dg.define_asset_job(
         "ablate", selection=list(ABLATE), description="One arm of the ablations: trained on a small budget, scored on dev."
+    ),
+    dg.define_asset_job(
+        "rerank",
+        selection=list(RERANK),
+        description="Examples of messages and threads, a reranker trained on them, what it is worth, and its package.",
     ),
     dg.define_asset_job("compare", selection=list(COMPARE), description="The arms of the ablations in one table."),
     dg.define_asset_job(

@@ -16,11 +16,11 @@ from thread_embed_assets.errors import InputError
 _STATES = {AssetCheckExecutionRecordStatus.PLANNED: "is running, or was cut off"}
 
 
-def not_passed(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], partition: str) -> list[str]:
+def not_passed(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], partition: str | None) -> list[str]:
     """The checks whose latest execution on this partition failed or is not done, or that have never been run on it."""
     found = []
     for key in checks:
-        filtered = PartitionKeyFilter(key=partition)
+        filtered = None if partition is None else PartitionKeyFilter(key=partition)
         history = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, partition_filter=filtered)
         if not history or history[0].status is not AssetCheckExecutionRecordStatus.SUCCEEDED:
             state = _STATES.get(history[0].status, "failed") if history else "has not run"
@@ -32,9 +32,9 @@ def keys_of(checks: Iterable[dg.AssetChecksDefinition]) -> list[dg.AssetCheckKey
     return [key for definition in checks for key in definition.check_keys]
 
 
-def require_passed(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], partition: str) -> None:
-    """Raises InputError unless every blocking check has passed on this partition's data."""
+def require_passed(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], partition: str | None = None) -> None:
+    """Raises InputError unless every blocking check has passed on this partition's data, or on that without partitions."""
     names = not_passed(instance, checks, partition)
     if names:
         remedy = "Look at the checks' pages, mend the data, and materialise it again together with its checks"
-        raise InputError(f"partition {partition!r}", f"blocked by {', '.join(names)}", remedy)
+        raise InputError(f"partition {partition!r}" if partition else "its inputs", f"blocked by {', '.join(names)}", remedy)

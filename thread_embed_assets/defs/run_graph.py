@@ -24,10 +24,11 @@ from dagster._core.definitions.data_version import (
 
 from thread_embed_assets.benchmark.report import read_leaderboard, terminal_table
 from thread_embed_assets.definitions import defs
-from thread_embed_assets.defs.automation import DISENTANGLE, EVALUATE, PAIR, PREPARE, REPORT, TRAIN
+from thread_embed_assets.defs.automation import DISENTANGLE, EVALUATE, PAIR, PREPARE, REPORT, RERANK, TRAIN
 from thread_embed_assets.defs.gates import not_passed
 from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG, MIXES
 from thread_embed_assets.defs.resources import STORED
+from thread_embed_assets.reranker.origins import AMOUNTS
 from thread_embed_assets.sources.catalog import PRIORITIES, select
 from thread_embed_assets.storage.atomic import process_lives
 from thread_embed_assets.storage.layout import Layout
@@ -43,23 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--sources", help="comma-separated names of catalog.yaml or own_chat.yaml")
     chosen.add_argument("--priority", choices=PRIORITIES, help="every source of this priority or a more urgent one")
-    parser.add_argument("--mix", required=True, help="comma-separated: what checkpoints are trained on")
+    parser.add_argument("--mix", default="", help="comma-separated: what checkpoints are trained on")
     parser.add_argument("--profile", default="quick", help="training profile (default: quick)")
+    parser.add_argument("--reranker", choices=AMOUNTS, help="train a reranker, too, or alone without --mix, on so much")
     options = parser.parse_args(arguments)
     sources = options.sources.split(",") if options.sources else select(CATALOG, options.priority)
     unknown = [name for name in sources if name not in CATALOG]
     if unknown:
         parser.error(f"unknown source {unknown[0]!r}; the catalogue has {', '.join(CATALOG)}")
-    mixes = options.mix.split(",")
+    mixes = options.mix.split(",") if options.mix else []
+    if not mixes and not options.reranker:
+        parser.error("name a --mix to train on, or a --reranker, or both")
     unknown = [name for name in mixes if name not in MIXES]
     if unknown:
         parser.error(f"unknown mix {unknown[0]!r}; there are {', '.join(MIXES)}")
     if "DAGSTER_HOME" not in os.environ:
         parser.error("DAGSTER_HOME is not set; `make demo` and `make real` set it to data/dagster_home")
-    return run_graph(sources, mixes, options.profile)
+    return run_graph(sources, mixes, options.profile, options.reranker)
 
 
-def run_graph(sources: Sequence[str], mixes: Sequence[str], profile: str) -> int:
+def run_graph(sources: Sequence[str], mixes: Sequence[str], profile: str, reranker: str | None = None) -> int:
     """Run every step that is needed; returns 1 at the first that fails, 0 when all are there."""
     began = time.monotonic()
     training = {"ops": {name: {"config": {"profile": profile}} for name in TRAIN}}
@@ -70,11 +74,14 @@ def run_graph(sources: Sequence[str], mixes: Sequence[str], profile: str) -> int
         benchmark = [source for source in sources if "benchmark" in CATALOG[source].roles]
         steps: list[tuple[str, str | None, Sequence[str], dict[str, Any]]] = []
         steps += [("prepare", source, PREPARE, {}) for source in sources]
-        steps += [("pair", source, PAIR if source in benchmark else _UNSCORED, {}) for source in sources]
-        steps += [("train", mix, TRAIN, training) for mix in mixes]
-        steps += [("evaluate", source, EVALUATE, {}) for source in benchmark]
-        steps += [("disentangle", None, DISENTANGLE, {})] if ANNOTATED in sources else []
-        steps += [("report", None, REPORT, {})]
+        if mixes:
+            steps += [("pair", source, PAIR if source in benchmark else _UNSCORED, {}) for source in sources]
+            steps += [("train", mix, TRAIN, training) for mix in mixes]
+            steps += [("evaluate", source, EVALUATE, {}) for source in benchmark]
+            steps += [("disentangle", None, DISENTANGLE, {})] if ANNOTATED in sources else []
+            steps += [("report", None, REPORT, {})]
+        if reranker:
+            steps += [("rerank", None, RERANK, _reranking(reranker))]
         for number, (job, partition, wanted, config) in enumerate(steps, 1):
             name = f"[{number}/{len(steps)}] {job} {partition or ''}"
             assets = runner.needed(job, wanted, partition)
@@ -87,8 +94,17 @@ def run_graph(sources: Sequence[str], mixes: Sequence[str], profile: str) -> int
                 print(f"{name}: failed; the lines above say why. What was made stays; run the command again to go on.")
                 return 1
             print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-    _closing_words(sources, time.monotonic() - began)
+    if mixes:
+        _closing_words(sources, time.monotonic() - began)
+    if reranker:
+        print(f"\nreranker:     {Layout.from_environment().reranker_package}")
+        print('route:        .venv/bin/thread-embed route "is the deploy broken again"')
     return 0
+
+
+def _reranking(amount: str) -> dict[str, Any]:
+    examples, training = {"config": {"amount": amount}}, {"config": {"profile": amount}}
+    return {"ops": {"reranker_examples": examples, "reranker_checkpoint": training}}
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> None:

@@ -20,8 +20,12 @@ from thread_embed_assets.benchmark.retrievers import best_first
 from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.read import read_conversations
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.language_models.anthropic_api import ChatModel
 from thread_embed_assets.release.command import add_release_command, run_release
 from thread_embed_assets.release.weights import find_released, released_models, unpack
+from thread_embed_assets.reranker.candidates import Floats
+from thread_embed_assets.reranker.command import add_route_command, run_route
+from thread_embed_assets.reranker.router import Embedder
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
@@ -130,6 +134,21 @@ def show(hits: Sequence[Hit]) -> str:
     return "\n\n".join(blocks) if blocks else "no threads"
 
 
+def _embedder(layout: Layout) -> Embedder | None:
+    """Of the promoted or the released model, loaded when the first text comes; None where there is none."""
+    try:
+        folder = model_for_search(layout, None)
+    except InputError:
+        return None
+    encoder = ModelEncoder(folder, model_fingerprint(folder))
+
+    def embed(text: str) -> Floats:
+        vector: Floats = encoder.encode([text], "document")[0]
+        return vector
+
+    return embed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script ``thread-embed``; returns its exit status."""
     parser = argparse.ArgumentParser(prog="thread-embed", description="Find conversations by what they are about")
@@ -140,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     find.add_argument("--model", help="a model folder, a released model's name or an id (default: models/thread-embed)")
     find.add_argument("--top", type=int, default=5, help="threads to print (default: 5)")
     add_release_command(commands)
+    add_route_command(commands)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     os.environ.setdefault("TQDM_DISABLE", "1")  # loading a small model needs no progress bar
@@ -147,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "release":
             print(run_release(options, layout))
+            return 0
+        if options.command == "route":
+            print(run_route(options, layout, _embedder(layout), ChatModel))
             return 0
         folder = model_for_search(layout, options.model)
         encoder = ModelEncoder(folder, model_fingerprint(folder))

@@ -124,6 +124,26 @@ class Layout:
     def checkpoints(self, mix: str, stage: str) -> Path:
         return self.models / "checkpoints" / mix / stage
 
+    def reranker_examples(self, origin: str) -> Path:
+        """Those of one source, or of the simulated users."""
+        return self.data / "reranker" / "examples" / f"{origin}.duckdb"
+
+    @property
+    def reranker_results(self) -> Path:
+        return self.data / "reranker" / "results.duckdb"
+
+    @property
+    def reranker_checkpoints(self) -> Path:
+        return self.models / "checkpoints" / "reranker"
+
+    @property
+    def reranker_package(self) -> Path:
+        return self.models / "thread-reranker"
+
+    def thread_store(self, workspace: str) -> Path:
+        """The threads that the router has put a workspace's messages to."""
+        return self.data / "router" / f"{workspace}.duckdb"
+
     @property
     def promoted_model(self) -> Path:
         return self.models / "thread-embed"

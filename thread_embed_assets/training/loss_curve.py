@@ -21,17 +21,19 @@ class LossPoint(TypedDict):
 
 
 class DevPoint(TypedDict):
-    """MRR@10 on dev after a step, over all and of each (strategy, source)."""
+    """A measure on dev after a step, such as MRR@10, over all and of each set, such as a (strategy, source)."""
 
     step: int
     mrr: float
     sets: dict[str, float]
 
 
-def loss_curve(history: Sequence[LossPoint], dev: Sequence[DevPoint] = (), title: str = "Training loss") -> bytes:
+def loss_curve(
+    history: Sequence[LossPoint], dev: Sequence[DevPoint] = (), title: str = "Training loss", metric: str = "MRR@10"
+) -> bytes:
     """A PNG, 1,000 pixels wide and 400 high: the loss over the steps, its running mean, and the learning rate behind it.
 
-    With measures on dev it is 800 high: below stands MRR@10, with a faint line for each (strategy, source).
+    With measures on dev it is 800 high: below stands the metric, with a faint line for each set it is the mean of.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,7 +55,7 @@ def loss_curve(history: Sequence[LossPoint], dev: Sequence[DevPoint] = (), title
     axes.set_zorder(rate.get_zorder() + 1)
     axes.patch.set_visible(False)
     if dev:
-        _dev_curve(figure.add_subplot(rows, 1, 2), dev)
+        _dev_curve(figure.add_subplot(rows, 1, 2), dev, metric)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -64,12 +66,12 @@ def _running_mean(values: Sequence[float], reach: int) -> list[float]:
     return [float(np.mean(values[max(0, at - reach) : at + 1])) for at in range(len(values))]
 
 
-def _dev_curve(axes: Axes, dev: Sequence[DevPoint]) -> None:
+def _dev_curve(axes: Axes, dev: Sequence[DevPoint], metric: str) -> None:
     steps = [point["step"] for point in dev]
     for number, name in enumerate(sorted(dev[0]["sets"])):
         line = [point["sets"][name] for point in dev]
         axes.plot(steps, line, linewidth=0.8, color=f"C{number}", alpha=0.7, label=name)
     axes.plot(steps, [point["mrr"] for point in dev], color="#1f5fa8", linewidth=2, marker=".", label="mean")
-    axes.set(xlabel="step", ylabel="MRR@10", title="On dev")
+    axes.set(xlabel="step", ylabel=metric, title="On dev")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)

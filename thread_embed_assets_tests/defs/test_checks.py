@@ -17,6 +17,7 @@ from thread_embed_assets.defs.resources import PAIR_ASSETS, STORED
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.config import STAGES
 from thread_embed_assets_tests.defs.conftest import SOURCE, Workspace
+from thread_embed_assets_tests.defs.reranker.test_assets import FAULTS as RERANKER_FAULTS
 from thread_embed_assets_tests.defs.runs import check, content, definitions, errors, made, plant, run, run_check
 from thread_embed_assets_tests.test_definitions import GRAPH
 
@@ -78,6 +79,7 @@ OTHERWISE_PLANTED = {
     ("released_weights", "may_be_passed_on"),
     ("benchmark_dataset", "no_withheld_text"),
     ("benchmark_dataset", "no_people"),
+    *((asset, name) for asset, name, _ in RERANKER_FAULTS),
 }
 
 

@@ -1,0 +1,181 @@
+"""The reranker: examples, a trained model, what it is worth, and a package for the router."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from thread_embed_assets.defs.conversations.checks import conversation_checks
+from thread_embed_assets.defs.gates import keys_of, require_passed
+from thread_embed_assets.defs.metadata import OWNERS, picture, rows_table
+from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG
+from thread_embed_assets.defs.reranker.checks import checkpoint_checks, example_checks
+from thread_embed_assets.defs.resources import GpuResource, LayoutResource
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.reranker.config import reranker_config
+from thread_embed_assets.reranker.origins import AMOUNTS, SYNTHETIC, tells_threads, write_all, written
+from thread_embed_assets.reranker.package import publish_reranker, write_router_settings
+from thread_embed_assets.reranker.page import calibration_curve, links_table, pages, training_curve
+from thread_embed_assets.reranker.results import FUSED, LINKS, link_annotated, measure_all, write_links
+from thread_embed_assets.reranker.train import RerankerCheckpoint, latest_reranker, train_reranker
+from thread_embed_assets.storage.fingerprint import of_json
+from thread_embed_assets.training.devices import pick_device
+
+_ALL = dg.AllPartitionMapping()
+
+
+class ExamplesConfig(dg.Config):
+    """How many examples are made."""
+
+    amount: str = Field("quick", description=f"One of {', '.join(AMOUNTS)} (reranker/origins.py).")
+
+
+@dg.asset(
+    group_name="reranker",
+    deps=[dg.AssetDep(name, partition_mapping=_ALL) for name in ("raw_dataset", "conversations")],
+    kinds={"duckdb"},
+    owners=OWNERS,
+    code_version="1",
+)
+def reranker_examples(
+    context: dg.AssetExecutionContext, config: ExamplesConfig, layout: LayoutResource
+) -> dg.MaterializeResult[None]:
+    """Messages with the threads that each may continue: of simulated users, and of every source whose threads people marked.
+
+    Needs nothing; takes in the conversations that are there and have times. Seconds, or with `full` some minutes.
+    """
+    place = layout.layout()
+    if config.amount not in AMOUNTS:
+        raise InputError(
+            "reranker_examples, field 'amount'", f"unknown amount {config.amount!r}", f"Use one of {', '.join(AMOUNTS)}"
+        )
+    sources = [source for source in CATALOG.values() if tells_threads(source, place)]
+    for source in sources:
+        require_passed(context.instance, keys_of(conversation_checks), source.name)
+    tables = write_all(sources, place, AMOUNTS[config.amount])
+    counts = [{"origin": o, "of": name, "messages": n} for o, table in tables.items() for name, n in table.counts.items()]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(of_json({origin: table.fingerprint for origin, table in tables.items()})),
+        metadata={
+            "dagster/row_count": sum(table.rows for table in tables.values()),
+            "counts": rows_table(counts, ("origin", "of", "messages")),
+            "a few": rows_table(_a_few(tables[SYNTHETIC].rows_as_dicts(order_by="md5(group_id), label DESC")), _SHOWN),
+        },
+    )
+
+
+_SHOWN = ("tier", "message", "thread", "label")
+
+
+def _a_few(rows: Any) -> list[dict[str, Any]]:
+    return [row for row, _ in zip(rows, range(20), strict=False)]
+
+
+class TrainConfig(dg.Config):
+    """Which profile trains, and what is set otherwise."""
+
+    profile: str = Field("quick", description="A profile of reranker/config.py.")
+    overrides: dict[str, Any] = Field({}, description="Fields of RerankerConfig to set otherwise.")
+
+
+@dg.asset(
+    group_name="reranker",
+    deps=[reranker_examples],
+    kinds={"pytorch"},
+    owners=OWNERS,
+    pool="gpu",
+    code_version="1",
+    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+)
+def reranker_checkpoint(
+    context: dg.AssetExecutionContext, config: TrainConfig, layout: LayoutResource, gpu: GpuResource
+) -> dg.MaterializeResult[None]:
+    """A cross-encoder of message and thread, fused with what the log knows, trained on easy examples first, then on all.
+
+    Needs the examples. The epoch that is best on dev is kept. A killed run goes on where it was when it is materialised
+    again, and a training that is there already is not repeated.
+    """
+    place = layout.layout()
+    require_passed(context.instance, keys_of(example_checks))
+    try:
+        chosen = reranker_config(config.profile, **config.overrides)
+        tables = list(written(place).values())
+        checkpoint = train_reranker(tables, chosen, place.reranker_checkpoints, pick_device(gpu.device))
+    except InputError as error:  # which no retry mends
+        raise dg.Failure(str(error), allow_retries=False) from error
+    return _told(checkpoint)
+
+
+def _told(checkpoint: RerankerCheckpoint) -> dg.MaterializeResult[None]:
+    manifest = checkpoint.manifest
+    names = ("fingerprint", "steps", "tokens", "seconds", "best_epoch", "trained_weights", "resumed_from_step")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(manifest["fingerprint"]),
+        metadata={
+            **{name: manifest[name] for name in names if manifest[name] is not None},
+            "dev": manifest["dev"],
+            "config": manifest["config"],
+            "training": picture(training_curve(checkpoint.history()), "loss by step, and hit@1 on dev by epoch"),
+            "reused": checkpoint.reused,
+            "dagster/uri": checkpoint.folder.as_uri(),
+        },
+    )
+
+
+class ResultsConfig(dg.Config):
+    """How much is measured."""
+
+    most_messages: int = Field(2_000, description="Of dev and test of each origin, a sample by id; 0 takes all.")
+    links: bool = Field(False, description="Link the annotated logs of `irc_disentangle`, too: half an hour on one core.")
+
+
+@dg.asset(group_name="reranker", deps=[reranker_checkpoint], kinds={"duckdb"}, owners=OWNERS, pool="gpu", code_version="1")
+def reranker_results(
+    context: dg.AssetExecutionContext, config: ResultsConfig, layout: LayoutResource, gpu: GpuResource
+) -> dg.MaterializeResult[None]:
+    """How often the right thread comes first, by tier, beside features and words alone; calibration; route, ask or new.
+
+    Needs a checkpoint; for links, measured under the annotation's own definitions, the files of `irc_disentangle`.
+    """
+    from thread_embed_assets.reranker.scoring import TorchScorer
+
+    place = layout.layout()
+    require_passed(context.instance, keys_of([*example_checks, *checkpoint_checks]))
+    checkpoint = latest_reranker(place.reranker_checkpoints)
+    scorer = TorchScorer(checkpoint.model, pick_device(gpu.device))
+    found = measure_all(scorer.rows, written(place), place.reranker_results, config.most_messages or None)
+    folder = place.reranker_results.parent
+    write_router_settings(folder, *found.calibrations[SYNTHETIC, FUSED])
+    shown: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in pages(found).items()}
+    if config.links:
+        linked = link_annotated({FUSED: scorer.logits}, CATALOG[ANNOTATED], place)
+        write_links(linked, folder / LINKS)
+        shown["links"] = dg.MetadataValue.md(links_table(linked))
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(of_json({name: table.fingerprint for name, table in found.tables.items()})),
+        metadata={
+            **shown,
+            "calibration": picture(calibration_curve(found), "share that is right by confidence"),
+            "dagster/uri": place.reranker_results.as_uri(),
+        },
+    )
+
+
+@dg.asset(group_name="reranker", deps=[reranker_results], kinds={"onnx"}, owners=OWNERS, code_version="1")
+def reranker_package(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg.MaterializeResult[None]:
+    """`models/thread-reranker`: ONNX, tokenizer, features and how sure to be, which the router and other programs load.
+
+    Needs results. A minute; the old package stays until the new one scores as the checkpoint does.
+    """
+    place = layout.layout()
+    require_passed(context.instance, keys_of([*example_checks, *checkpoint_checks]))
+    checkpoint = latest_reranker(place.reranker_checkpoints)
+    exported = publish_reranker(checkpoint, place.reranker_results.parent, place.reranker_package)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(checkpoint.manifest["fingerprint"]),
+        metadata={
+            "difference": exported.difference,
+            "bytes": sum(file.stat().st_size for file in exported.folder.iterdir()),
+            "folder": dg.MetadataValue.path(exported.folder),
+        },
+    )
