@@ -92,7 +92,7 @@ class Contender:
         name: unique among the contenders of a benchmark.
         kind: ``recency`` and ``speakers`` read no text; ``hybrid`` is the sum of the two contenders named in ``parts``.
         role: what it is compared as.
-        readings: how it may read texts, the simplest first; dev decides between several. A hybrid takes its parts'.
+        readings: how it may read texts; dev decides between several. A hybrid takes its parts'.
         model: the model of a dense contender.
         truncate_dim: use only the first components of its vectors.
         parts: names of a hybrid's two contenders, which must be declared before it.

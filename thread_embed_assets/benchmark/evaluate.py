@@ -36,7 +36,6 @@ from thread_embed_assets.benchmark.retrievers import (
     ZScoreSum,
     search,
 )
-from thread_embed_assets.benchmark.statistics import Floats, standard_error
 from thread_embed_assets.benchmark.tasks import SPLITS, TASK_NAMES, Task, load_tasks
 from thread_embed_assets.benchmark.views import View, intact, names_only, read_names, with_typos
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT
@@ -81,8 +80,7 @@ def evaluate_source(
 ) -> dict[str, TableHandle]:
     """Score every contender on every task, each in the text format that suits it best on this source's dev tasks.
 
-    Of its readings in that format, a task is given the simplest whose dev queries do not put it below the best one by more
-    than a standard error: with few dev queries the best is mostly lucky.
+    Of its readings in that format, a task is given the one that is best on its dev queries.
 
     Writes ``layout.results(source)`` with the tables of ``result_tables.SCHEMAS`` and, below ``layout.runs(source)``,
     one TREC run file per contender, test task and index. Timings are in the table ``costs`` alone, so the others depend only
@@ -174,10 +172,9 @@ class _Bench:
         readings = [reading for reading in contender.readings if reading.text_format == usual]
         tried |= {t.name: {r: self._score(contender, t, r) for r in readings} for t in tasks if t not in first}
         for name in TASK_NAMES:
-            scored = [tried[name][reading] for reading in readings] if name in tried else []
-            headlines = {reading: one.headline[:, 0] for reading, one in zip(readings, scored, strict=bool(scored))}
-            self.readings[contender.name, name] = simplest_good(headlines, scored[0].clusters) if scored else readings[0]
-        return [one for of_task in tried.values() for one in of_task.values()]
+            of_task = {reading: one for reading, one in tried.get(name, {}).items() if reading in readings}
+            self.readings[contender.name, name] = best_reading(of_task) if of_task else readings[0]
+        return [one for scored in tried.values() for one in scored.values()]
 
     def reading_of(self, contender: Contender, task: Task) -> Reading | None:
         """How a contender reads a task; None of a sum."""
@@ -343,18 +340,9 @@ def best_format(readings: Sequence[Reading], tried: Iterable[Mapping[Reading, Sc
     return max(names, key=lambda name: np.mean(best[name]))
 
 
-def simplest_good(tried: Mapping[Reading, Floats], clusters: Sequence[str]) -> Reading:
-    """The first reading that is not below the best one by more than a standard error of their paired difference.
-
-    The one-standard-error rule of Breiman et al. 1984.
-
-    Args:
-        tried: the headline metric [queries] of each reading, the simplest first; at least one.
-        clusters: the cluster of each query.
-    """
-    best = max(tried.values(), key=np.mean)
-    within = (r for r, values in tried.items() if (best - values).mean() <= standard_error(best - values, clusters))
-    return next(within)
+def best_reading(tried: Mapping[Reading, Scored]) -> Reading:
+    """The reading with the highest mean ``HEADLINE``; the first of equals."""
+    return max(tried, key=lambda reading: float(tried[reading].headline.mean()))
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:

@@ -66,17 +66,6 @@ def bootstrap(values: Floats, clusters: Sequence[str], seed: int, resamples: int
     return [Interval(float(m), float(a), float(b), count, by) for m, a, b in zip(centre, low, high, strict=True)]
 
 
-def standard_error(values: Floats, clusters: Sequence[str]) -> float:
-    """Of the mean of ``values`` [queries], robust to clusters (Liang and Zeger 1986).
-
-    Few clusters are treated as in :func:`bootstrap`. 0 of a single query.
-    """
-    groups, _, _ = _groups(clusters)
-    sums = np.bincount(groups, values - values.mean())
-    number = len(sums)
-    return float(np.sqrt((sums**2).sum() * number / max(1, number - 1)) / len(values))
-
-
 @dataclass(frozen=True)
 class Cell:
     """Per-query values of one cell of a table of means.
