@@ -103,8 +103,12 @@ def run_graph(sources: Sequence[str], mixes: Sequence[str], profile: str, rerank
 
 
 def _reranking(amount: str) -> dict[str, Any]:
-    examples, training = {"config": {"amount": amount}}, {"config": {"profile": amount}}
-    return {"ops": {"reranker_examples": examples, "reranker_checkpoint": training}}
+    chosen = {
+        "reranker_examples": {"amount": amount},
+        "reranker_checkpoint": {"profile": amount},
+        "reranker_results": {"most_messages": 200 if amount == "quick" else 0},
+    }
+    return {"ops": {name: {"config": config} for name, config in chosen.items()}}
 
 
 def close_killed_runs(instance: dg.DagsterInstance) -> None:

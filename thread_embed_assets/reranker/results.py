@@ -57,10 +57,10 @@ def measure_all(
         dev = test if own else examples[lender]
         where = {split: _sample(table, split, most_messages) for split, table in (("dev", dev), ("test", test))}
         scorers = {FUSED: scorer, FEATURES_ONLY: features_only(dev), TEXT_ONLY: text_only(dev)}
-        systems = {
-            name: (score_rows(dev, where["dev"], system), score_rows(test, where["test"], system))
-            for name, system in scorers.items()
-        }
+        systems = {}
+        for name, system in scorers.items():
+            systems[name] = score_rows(dev, where["dev"], system), score_rows(test, where["test"], system)
+            logger.info("%s: %s has scored %d and %d candidates of dev and test", origin, name, *map(len, systems[name]))
         unreachable = sum(count for place, count in test.counts.items() if place.endswith("/test/unreachable"))
         groups = read_groups(dev, where["dev"]), read_groups(test, where["test"])
         populations.append(Population(origin if own else f"{origin}{SILVER}", *groups, systems, unreachable))

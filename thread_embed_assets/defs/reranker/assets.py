@@ -125,7 +125,7 @@ def _told(checkpoint: RerankerCheckpoint) -> dg.MaterializeResult[None]:
 class ResultsConfig(dg.Config):
     """How much is measured."""
 
-    most_messages: int = Field(2_000, description="Of dev and test of each origin, a sample by id; 0 takes all.")
+    most_messages: int = Field(200, description="Of dev and test of each origin, a sample by id; 0 takes all.")
     links: bool = Field(False, description="Link the annotated logs of `irc_disentangle`, too: half an hour on one core.")
 
 
