@@ -126,14 +126,14 @@ def read_groups(examples: TableHandle, where: str) -> Groups:
     return Groups(np.append(first, len(group)), labels, new, origins, tiers, domains, clusters)
 
 
-def of_candidates(scorer: RowScorer) -> Callable[[str, Sequence[Candidate]], Floats]:
+def of_candidates(scorer: RowScorer) -> Callable[[str, Sequence[Candidate]], npt.NDArray[np.float32]]:
     """The scorer for a message's text and its candidates, as where messages are linked one by one."""
 
-    def score(message: str, candidates: Sequence[Candidate]) -> Floats:
+    def score(message: str, candidates: Sequence[Candidate]) -> npt.NDArray[np.float32]:
         texts = [[message] * len(candidates), [candidate.text for candidate in candidates]]
         features = np.stack([candidate.features for candidate in candidates], axis=1)
         columns = [pa.array(values) for values in (*texts, *features)]
-        return np.asarray(scorer(pa.RecordBatch.from_arrays(columns, names=list(_READ))), np.float64)
+        return np.asarray(scorer(pa.RecordBatch.from_arrays(columns, names=list(_READ))), np.float32)
 
     return score
 

@@ -93,15 +93,11 @@ def read_log(log: AnnotatedLog, masked: Sequence[Message], weights: Weights | No
     return Log(log, masked, lines, answers)
 
 
-def link_logs(logs: Iterable[Log], scorer: Scorer, fusion: Fusion) -> Iterator[Links]:
-    """The links of each log's annotated lines, to nothing where a line begins a thread; the server's lines do."""
-    for log in logs:
-        yield link(log, scorer, fusion)
-        logger.info("linked %s", log.annotated.name)
-
-
 def link(log: Log, scorer: Scorer, fusion: Fusion) -> Links:
-    """The links of one log; its context, where nothing is asked, is linked by the disentangler alone."""
+    """The links of a log's annotated lines, to nothing where a line begins a thread; the server's lines do.
+
+    Its context, where nothing is asked, is linked by the disentangler alone.
+    """
     alone = replace(fusion, disentangler=1.0, reranker=0.0, new=0.0)
     threads = OpenThreads()
     thread_of: list[str] = []

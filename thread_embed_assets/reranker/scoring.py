@@ -5,7 +5,7 @@ Imports torch: import it inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,9 @@ import torch
 from thread_embed_assets.reranker.candidates import FEATURES, Candidate, Floats
 from thread_embed_assets.reranker.model import Reranker, load_reranker, pair_reader
 from thread_embed_assets.reranker.onnx_reranker import Ints, of_like_length, padded
-from thread_embed_assets.reranker.tokens import BY_MESSAGE, COLUMNS, ROWS_AT_ONCE, TIERS, Rows, rows_of
-from thread_embed_assets.storage.tables import TableHandle
+from thread_embed_assets.reranker.tokens import TIERS, Rows
 from thread_embed_assets.training.devices import DeviceChoice
 
-SCORES = pa.schema([("group_id", pa.string()), ("candidate_id", pa.string()), ("label", pa.int8()), ("logit", pa.float32())])
 _PAIRS_AT_ONCE = 64
 
 
@@ -72,25 +70,6 @@ class TorchScorer:
                 inputs = [torch.from_numpy(values).to(self._model.device) for values in given]
                 logits[places] = self._model(*inputs).cpu().numpy()
         return logits
-
-
-def score_table(folder: Path, examples: TableHandle, where: str, device: DeviceChoice) -> Iterator[pa.RecordBatch]:
-    """The scores of examples, message by message, streamed with the schema ``SCORES``.
-
-    Args:
-        folder: of a saved reranker.
-        examples: a table with the schema ``EXAMPLES``.
-        where: SQL that chooses of it, such as ``split = 'test'``.
-        device: where to score.
-
-    Raises:
-        InputError: the folder holds no whole reranker, or the table cannot be read.
-    """
-    model, reader = load_reranker(folder).place_on(device), pair_reader(folder)
-    for batch in examples.scan(COLUMNS, where, BY_MESSAGE, ROWS_AT_ONCE):
-        rows = rows_of(batch, reader, np.zeros(batch.num_rows, dtype=np.int32))
-        logits = pa.array(score_rows(model, rows))
-        yield pa.RecordBatch.from_arrays([*(batch.column(name) for name in SCORES.names[:3]), logits], schema=SCORES)
 
 
 def ranks(scores: Floats, labels: npt.NDArray[np.int8], groups: npt.NDArray[np.int32]) -> Ints:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from thread_embed_assets.reranker.candidates import FEATURES, Candidate
+from thread_embed_assets.reranker.groups import score_rows as group_scores
 from thread_embed_assets.reranker.model import Reranker, new_reranker
 from thread_embed_assets.reranker.onnx_reranker import PairReader
-from thread_embed_assets.reranker.scoring import SCORES, hits, ranks, score_rows, score_table
+from thread_embed_assets.reranker.scoring import TorchScorer, hits, ranks, score_rows
 from thread_embed_assets.reranker.tokens import prepare_rows
 from thread_embed_assets.training.devices import DeviceChoice
 from thread_embed_assets_tests.reranker.tiny_rerankers import tiny_config, write_examples
@@ -33,22 +35,23 @@ def test_ranks_count_ties_and_what_is_no_number_against_the_model() -> None:
     assert ranks(lost, labels, groups).tolist() == [3, 3, 3]
 
 
-def test_a_table_is_scored_as_its_rows_are(model: Reranker, tmp_path: Path) -> None:
+def test_a_table_and_a_message_are_scored_as_the_rows_that_are_trained_on(model: Reranker, tmp_path: Path) -> None:
     table = write_examples(tmp_path / "examples.duckdb", messages=5, dev_messages=30)
     (tmp_path / "model").mkdir()
     model.save(tmp_path / "model")
-    batches = list(score_table(tmp_path / "model", table, "split = 'dev'", CPU))
-    assert all(batch.schema == SCORES for batch in batches)
-    found = {(row["group_id"], row["candidate_id"]): row["logit"] for batch in batches for row in batch.to_pylist()}
+    scorer = TorchScorer(tmp_path / "model", CPU)
+    found = group_scores(table, "split = 'dev'", scorer.rows)
     reader = PairReader(tmp_path / "model" / "tokenizer.json", **model.reading)
     rows = prepare_rows([table], "dev", reader, tmp_path / "rows", None, 0)
-    keys = [
-        (r["group_id"], r["candidate_id"])
-        for r in table.rows_as_dicts(where="split='dev'", order_by="group_id, candidate_id")
-    ]
-    np.testing.assert_allclose([found[key] for key in keys], score_rows(model, rows), atol=1e-6)
+    np.testing.assert_allclose(found, score_rows(model, rows), atol=1e-6)
     one = model(*(torch.from_numpy(values) for values in rows.batch(np.array([17]))))
-    assert found[keys[17]] == pytest.approx(one.item(), abs=1e-5)
+    assert found[17] == pytest.approx(one.item(), abs=1e-5)
+    stored = list(table.rows_as_dicts(where="split='dev'", order_by="group_id, candidate_id"))
+    for row, expected in list(zip(stored, found, strict=True))[16:20]:
+        features = np.array([row[name] for name in FEATURES], np.float32)
+        [logit] = scorer.logits(row["message"], [Candidate(row["candidate_id"], row["thread"], features)])
+        assert logit == pytest.approx(expected, abs=1e-6)
+    assert scorer.logits("nothing to choose from", []).shape == (0,)
 
 
 def test_hits_of_all_and_by_tier(model: Reranker, tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG
 from thread_embed_assets.defs.reranker.checks import checkpoint_checks, example_checks
 from thread_embed_assets.defs.resources import GpuResource, LayoutResource
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.reranker.baselines import features_only
 from thread_embed_assets.reranker.config import reranker_config
+from thread_embed_assets.reranker.groups import of_candidates
 from thread_embed_assets.reranker.origins import AMOUNTS, SYNTHETIC, tells_threads, write_all, written
 from thread_embed_assets.reranker.package import publish_reranker, write_router_settings
 from thread_embed_assets.reranker.page import calibration_curve, links_table, pages, training_curve
-from thread_embed_assets.reranker.results import FUSED, LINKS, link_annotated, measure_all, write_links
+from thread_embed_assets.reranker.results import FEATURES_ONLY, FUSED, LINKS, link_annotated, measure_all, write_links
 from thread_embed_assets.reranker.train import RerankerCheckpoint, latest_reranker, train_reranker
 from thread_embed_assets.storage.fingerprint import of_json
 from thread_embed_assets.training.devices import pick_device
@@ -148,7 +150,8 @@ def reranker_results(
     write_router_settings(folder, *found.calibrations[SYNTHETIC, FUSED])
     shown: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in pages(found).items()}
     if config.links:
-        linked = link_annotated({FUSED: scorer.logits}, CATALOG[ANNOTATED], place)
+        beside = of_candidates(features_only(written(place)[ANNOTATED]))
+        linked = link_annotated({FUSED: scorer.logits, FEATURES_ONLY: beside}, CATALOG[ANNOTATED], place)
         write_links(linked, folder / LINKS)
         shown["links"] = dg.MetadataValue.md(links_table(linked))
     return dg.MaterializeResult(
