@@ -170,7 +170,8 @@ def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
     [
         (["--sources", "irc_disentangel", "--mix", "all"], "unknown source 'irc_disentangel'; the catalogue has sample_"),
         (["--sources", SOURCE, "--mix", "without_telex"], "unknown mix 'without_telex'; there are all, "),
-        (["--sources", SOURCE], "required: --mix"),
+        (["--sources", SOURCE], "name a --mix to train on, or a --reranker"),
+        (["--sources", SOURCE, "--reranker", "huge"], "invalid choice: 'huge'"),
         (["--mix", "all"], "one of the arguments --sources --priority is required"),
         (["--priority", "P7", "--mix", "all"], "invalid choice: 'P7'"),
         (["--priority", "P0", "--sources", SOURCE, "--mix", "all"], "not allowed with argument"),
@@ -202,7 +203,10 @@ def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(command, "run_graph", graph)
     assert main(["--sources", f"{SOURCE},topical_chat", "--mix", "all"]) == 7
-    assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], ["all"], "quick"])
+    assert json.dumps(called) == json.dumps([[SOURCE, "topical_chat"], ["all"], "quick", None])
+    called.clear()
+    assert main(["--sources", SOURCE, "--reranker", "full"]) == 7
+    assert called == [[SOURCE], [], "quick", "full"]
     called.clear()
     assert main(["--priority", "P0", "--mix", "all"]) == 7
     assert called[0] == [name for name, source in CATALOG.items() if source.priority == "P0"]
