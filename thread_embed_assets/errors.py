@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class InputError(Exception):
@@ -22,3 +26,19 @@ class InputError(Exception):
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.place, self.problem, self.remedy)
+
+
+def wrong_field(
+    error: ValidationError, place: str | Path, remedy: str, inside: str = "", whole: str = "(file)"
+) -> InputError:
+    """The first fault that pydantic found, as an InputError that names the field.
+
+    Args:
+        place: what was validated.
+        remedy: what the reader can do about it.
+        inside: goes before the field's name, where what was validated is itself a part.
+        whole: stands for the field where no single one is at fault.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in (*filter(None, [inside]), *first["loc"])) or whole
+    return InputError(f"{place}, field '{field}'", first["msg"], remedy)

@@ -28,7 +28,7 @@ from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.benchmark.tasks import TASK_NAMES
 from thread_embed_assets.chat.duplicates import dropped_ids, held_out_shingles
 from thread_embed_assets.chat.normalise import open_normalised
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, wrong_field
 from thread_embed_assets.pairs.build import PairOptions, build_pairs
 from thread_embed_assets.pairs.quality import no_held_out_text
 from thread_embed_assets.pairs.schema import Strategy
@@ -185,9 +185,7 @@ class Plan(BaseModel):
         try:
             return TypeAdapter(PairOptions).validate_python(given)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"arm '{name}', field 'pairs.{field}'", first["msg"], f"Correct {ARMS.name}") from error
+            raise wrong_field(error, f"arm '{name}'", f"Correct {ARMS.name}", inside="pairs") from error
 
     def config(self, name: str, seed: int) -> StageConfig:
         """What trains an arm's model; of an arm that does not train, the reference's.
@@ -216,9 +214,7 @@ def _validated(place: str | Path, content: Any) -> Plan:
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(file)"
-        raise InputError(f"{place}, field '{field}'", first["msg"], "Correct that field") from error
+        raise wrong_field(error, place, "Correct that field") from error
 
 
 @dataclass(frozen=True)

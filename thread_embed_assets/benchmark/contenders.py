@@ -16,7 +16,7 @@ from thread_embed_assets.benchmark.api_models import ApiEncoder, no_key, provide
 from thread_embed_assets.benchmark.embeddings import Encoder, ModelEncoder, Pooling
 from thread_embed_assets.benchmark.readings import Reading, in_formats, whole_and_by_window
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, wrong_field
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.base_models import MIRROR_VARIABLE, local_folder, model_fingerprint, resolve
 from thread_embed_assets.training.checkpoint import MODEL_DETAILS
@@ -274,10 +274,8 @@ def _reference(path: Path, name: str, entry: Mapping[str, Any]) -> Reference:
     try:
         return Reference.model_validate({**entry, "name": name})
     except ValidationError as error:
-        first = error.errors()[0]
-        named = ".".join(str(part) for part in first["loc"]) or "(entry)"
         fields = ", ".join(field for field in Reference.model_fields if field != "name")
-        raise InputError(f"{path}, entry '{name}', field '{named}'", first["msg"], f"Known fields: {fields}") from error
+        raise wrong_field(error, f"{path}, entry '{name}'", f"Known fields: {fields}", whole="(entry)") from error
 
 
 def reference_contenders(references: Mapping[str, Reference] | None = None) -> list[Contender]:

@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, wrong_field
 from thread_embed_assets.reranker.candidates import Tier
 
 Kind = Literal["fused", "late"]
@@ -140,7 +140,5 @@ def validate_config(fields: Mapping[str, Any]) -> RerankerConfig:
     try:
         return RerankerConfig.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(config)"
         known = ", ".join(RerankerConfig.model_fields)
-        raise InputError(f"reranker configuration, field '{field}'", first["msg"], f"Known fields: {known}") from error
+        raise wrong_field(error, "reranker configuration", f"Known fields: {known}", whole="(config)") from error

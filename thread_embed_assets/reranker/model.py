@@ -6,6 +6,7 @@ Imports torch: import it inside functions.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -37,7 +38,7 @@ _QUERY_AND_VALUE = ["query", "value"]
 _REMEDY = "Train the reranker again"
 
 
-class Reranker(nn.Module):
+class Reranker(nn.Module, ABC):
     """Scores pairs of a message and a thread; what the kinds have in common.
 
     Args:
@@ -85,8 +86,8 @@ class Reranker(nn.Module):
             given["token_type_ids"] = (ends.cumsum(1) - ends).clamp(max=1) * attention_mask
         return self._logits(given, features)
 
-    def _logits(self, given: dict[str, Tensor], features: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _logits(self, given: dict[str, Tensor], features: Tensor) -> Tensor: ...
 
     def place_on(self, device: DeviceChoice) -> Self:
         """Move it there, and compute in the device's precision from here on.

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from thread_embed_assets.chat.model import Truth
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, wrong_field
 from thread_embed_assets.sources.detect import detect
 from thread_embed_assets.storage.layout import Layout
 
@@ -269,10 +269,8 @@ def _source(path: Path, name: str, entry: dict[str, Any]) -> Source:
     try:
         return Source.model_validate({**entry, "name": name})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(entry)"
         fields = ", ".join(k for k in Source.model_fields if k != "name")
-        raise InputError(f"{path}, entry '{name}', field '{field}'", first["msg"], f"Known fields: {fields}") from error
+        raise wrong_field(error, f"{path}, entry '{name}'", f"Known fields: {fields}", whole="(entry)") from error
 
 
 def _own_chat(catalog: Path) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, wrong_field
 from thread_embed_assets.pairs.schema import Strategy
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -241,7 +241,5 @@ def validate_config(fields: Mapping[str, Any]) -> StageConfig:
     try:
         return StageConfig.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(config)"
         known = ", ".join(StageConfig.model_fields)
-        raise InputError(f"training configuration, field '{field}'", first["msg"], f"Known fields: {known}") from error
+        raise wrong_field(error, "training configuration", f"Known fields: {known}", whole="(config)") from error

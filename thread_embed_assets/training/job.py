@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, wrong_field
 from thread_embed_assets.storage.atomic import write_text
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import TableHandle, open_table
@@ -86,9 +86,7 @@ class Job(BaseModel):
         except FileNotFoundError as error:
             raise InputError(path, "there is no such job file", "Give the path that Job.save wrote") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "(file)"
-            raise InputError(f"{path}, field '{field}'", first["msg"], "Write the file with Job.save") from error
+            raise wrong_field(error, path, "Write the file with Job.save") from error
 
     def save(self, path: Path) -> None:
         write_text(path, self.model_dump_json(indent=1) + "\n")
