@@ -7,7 +7,7 @@ store of threads need not load more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -131,12 +131,18 @@ def _hours_since(message: Message, said: Sequence[Message], thread: Thread) -> f
     return (message.time - last) / 3600
 
 
-def _entity_overlap(message: Message, said: Sequence[Message]) -> float:
+def shared_entities(message: Message, said: Iterable[Message]) -> set[str]:
+    """What the message names and they have named, too; it may write without capitals what they wrote with."""
     thread: set[str] = set()
     for earlier in said:
         thread |= entities(earlier.text)
-    found = entities(message.text) | (runs(message.text) & thread)
-    return len(found & thread) / len(found) if found else 0.0
+    return (entities(message.text) | runs(message.text)) & thread
+
+
+def _entity_overlap(message: Message, said: Sequence[Message]) -> float:
+    shared = shared_entities(message, said)
+    found = entities(message.text) | shared
+    return len(shared) / len(found) if found else 0.0
 
 
 def _keyword_matches(message: Message, said: Sequence[Message]) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from thread_embed_assets.chat.formats import MENTION
 from thread_embed_assets.chat.model import Message
 from thread_embed_assets.reranker.candidates import FEATURES, NEW_THREAD, Candidate, Thread
-from thread_embed_assets.reranker.entities import Signals
-from thread_embed_assets.reranker.features import GOES_ON_SECONDS
+from thread_embed_assets.reranker.entities import Signals, rarity, signals
+from thread_embed_assets.reranker.features import GOES_ON_SECONDS, shared_entities
 
 _OVERLAP, _MATCHES = FEATURES.index("entity_overlap"), FEATURES.index("keyword_matches")
+_RARE = 4.5  # rarity: zipf 2.5, some three times in ten million words
 
 
 @dataclass(frozen=True)
@@ -41,23 +43,47 @@ def reply_mark(case: Case) -> str | None:
 
 
 def quick_reply(case: Case) -> str | None:
-    """A short reply (``yes``, ``thanks``) within minutes of the channel's last message, which somebody else wrote."""
+    """A short reply (``yes``, ``thanks``) within minutes of the channel's last message.
+
+    That was written by somebody else, whom alone it may mention, in a thread in which its author spoke; and no other thread
+    of its author waits for an answer.
+    """
     if not case.signals.is_short_reply or case.message.time is None:
         return None
-    for thread in case.threads:
-        last = thread.messages[-1]
-        if thread.turns_since == 0 and last.author != case.message.author and last.time is not None:
-            return thread.id if case.message.time - last.time <= GOES_ON_SECONDS else None
-    return None
+    mine = [thread for thread in case.threads if case.message.author in {m.author for m in thread.messages}]
+    thread = next((thread for thread in mine if thread.turns_since == 0), None)
+    if thread is None:
+        return None
+    last = thread.messages[-1]
+    if last.author == case.message.author or last.time is None or case.message.time - last.time > GOES_ON_SECONDS:
+        return None
+    mentioned = set(MENTION.findall(case.message.text))
+    if (mentioned and last.author not in mentioned) or any(
+        _waits_for(case.message.author, other) for other in mine if other is not thread
+    ):
+        return None
+    return thread.id
+
+
+def _waits_for(author: str, thread: Thread) -> bool:
+    last = thread.messages[-1]
+    return last.author != author and signals(last.text).is_question
 
 
 def only_one_has_it(case: Case) -> str | None:
-    """All that the message names is in one thread, and none of it in any other; it does not announce a new topic."""
+    """All that the message names is in one thread, in which its author spoke, and something of that is rare; no other thread
+    has a word of it, and it announces no new topic.
+    """
     if case.signals.names_new_topic:
         return None
-    overlaps = [float(candidate.features[_OVERLAP]) for candidate in case.candidates[: len(case.threads)]]
-    named = [thread.id for thread, overlap in zip(case.threads, overlaps, strict=True) if overlap > 0]
-    return named[0] if len(named) == 1 and max(overlaps) == 1 else None
+    features = [candidate.features for candidate in case.candidates[: len(case.threads)]]
+    related = [place for place, one in enumerate(features) if one[_OVERLAP] > 0 or one[_MATCHES] > 0]
+    if len(related) != 1 or features[related[0]][_OVERLAP] < 1:
+        return None
+    thread = case.threads[related[0]]
+    named = shared_entities(case.message, thread.messages)
+    spoke = case.message.author in {m.author for m in thread.messages}
+    return thread.id if spoke and max(map(rarity, named)) > _RARE else None
 
 
 def announced(case: Case) -> str | None:

@@ -44,14 +44,11 @@ CASES: list[tuple[Rule, Message, str | None]] = [
     (reply_mark, said(9, "no", hour=2, parents=["m1"]), "roof"),
     (reply_mark, said(9, "no", hour=2, parents=["m77"]), None),
     (reply_mark, said(9, "both, please", hour=2, parents=["m1", "m3"]), None),
-    (quick_reply, said(9, "perfect, thanks", hour=2.05), "boat"),
-    (quick_reply, said(9, "perfect, thanks", hour=2.2), None),
-    (quick_reply, said(9, "perfect, thanks", "assistant", 2.05), None),
-    (quick_reply, said(9, "what does the early one cost?", hour=2.05), None),
     (only_one_has_it, said(9, "can you ask whether Lindenhof 7 gets gutters?", hour=3), "roof"),
     (only_one_has_it, said(9, "new topic: who owned Lindenhof 7?", hour=3), None),
     (only_one_has_it, said(9, "is Skarholm nearer than Lindenhof 7?", hour=3), None),
     (only_one_has_it, said(9, "does the ferry to Skarholm carry bikes, as the one to Ostvik does?", hour=3), None),
+    (only_one_has_it, said(9, "can you ask whether Lindenhof 7 gets gutters?", "neighbour", 3), None),
     (only_one_has_it, said(9, "what would you do?", hour=3), None),
     (announced, said(9, "new topic: a birthday cake for forty", hour=3), NEW_THREAD),
     (announced, said(9, "different question about the ferry", hour=3), None),
@@ -62,6 +59,32 @@ CASES: list[tuple[Rule, Message, str | None]] = [
 @pytest.mark.parametrize(("rule", "message", "expected"), CASES)
 def test_a_rule_speaks_where_it_is_sure_and_is_silent_elsewhere(rule: Rule, message: Message, expected: str | None) -> None:
     assert rule(case(message)) == expected
+
+
+ANSWERED = Thread("roof", [*ROOF.messages, said(4, "yes, by far", hour=1.5)], 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "roof", "expected"),
+    [
+        (said(9, "perfect, thanks", hour=2.05), ANSWERED, "boat"),
+        (said(9, "<@p_assistant> thanks", hour=2.05), ANSWERED, None),  # who wrote something else
+        (said(9, "perfect, thanks", hour=2.05), ROOF, None),  # where somebody waits for a yes or a no
+        (said(9, "perfect, thanks", hour=2.2), ANSWERED, None),
+        (said(9, "perfect, thanks", "assistant", 2.05), ANSWERED, None),
+        (said(9, "perfect, thanks", "neighbour", 2.05), ANSWERED, None),
+        (said(9, "what does the early one cost?", hour=2.05), ANSWERED, None),
+    ],
+)
+def test_a_short_reply_goes_to_the_last_message_if_nothing_else_waits_for_it(
+    message: Message, roof: Thread, expected: str | None
+) -> None:
+    assert quick_reply(case(message, [BOAT, roof])) == expected
+
+
+def test_a_name_that_is_an_everyday_word_decides_nothing() -> None:
+    ferry = Thread("ferry", [said(2, "is the Monday ferry full?", hour=1), said(3, "It is.", "assistant", 2)])
+    assert only_one_has_it(case(said(9, "and on Monday?", hour=3), [ferry])) is None
 
 
 def test_the_first_message_of_all_starts_a_thread() -> None:
