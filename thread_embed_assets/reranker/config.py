@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -21,7 +22,7 @@ from thread_embed_assets.reranker.candidates import Tier
 
 Kind = Literal["fused", "late"]
 Adapter = Literal["none", "lora"]
-Pooling = Literal["cls", "mean"]
+Pooling = Literal["cls", "mean", "pair"]
 
 _THREAD_TOKENS = 8  # the least that a thread gets of a pair, with the tokens that separate
 
@@ -49,8 +50,11 @@ class RerankerConfig(BaseModel):
             a cross-encoder that was trained elsewhere, and the features.
         adapter: ``lora`` trains low-rank matrices beside query and value (arXiv 2106.09685), ``none`` the whole transformer.
             Head and projection are trained in either.
-        pooling: the text's vector is that of its first token, or the mean over its tokens.
+        pooling: the text's vector is that of its first token, the mean over its tokens, or ``pair``: message and thread
+            compared (:class:`.vectors.PairVector`).
         layers: how many of the base's layers are kept, from the first; None keeps all.
+        joint_layers: the last so many layers read message and thread together, those before each by itself; None lets all
+            read them together.
         use_features: without them the model reads the text alone, to tell what they add.
         projection_size: of the features once projected.
         head_size: of the head's inner layer.
@@ -73,19 +77,20 @@ class RerankerConfig(BaseModel):
 
     base_model: str = "minilm"
     kind: Kind = "fused"
-    adapter: Adapter = "lora"
+    adapter: Adapter = "none"
     lora_rank: PositiveInt = 8
     lora_alpha: PositiveInt = 16
     lora_dropout: float = Field(default=0.1, ge=0, lt=1)
-    pooling: Pooling = "cls"
+    pooling: Pooling = "pair"
     layers: PositiveInt | None = None
+    joint_layers: NonNegativeInt | None = 1
     use_features: bool = True
     projection_size: PositiveInt = 32
     head_size: PositiveInt = 128
     head_dropout: float = Field(default=0.1, ge=0, lt=1)
     batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 2e-4
-    pretrained_learning_rate: PositiveFloat = 5e-5
+    learning_rate: PositiveFloat = 1e-3
+    pretrained_learning_rate: PositiveFloat = 1e-4
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     clip: PositiveFloat = 1.0
@@ -119,6 +124,13 @@ PROFILES: dict[str, dict[str, Any]] = {
         "max_dev_messages": 60,
         "save_every": 20,
         "log_every": 5,
+    },
+    "standard": {
+        "max_tokens": 160,
+        "message_tokens": 64,
+        "curriculum": (Phase(tiers=("easy", "random")), Phase(epochs=2)),
+        "max_train_messages": 10_000,
+        "max_dev_messages": 400,
     },
     "full": {},
 }

@@ -131,7 +131,7 @@ def _hours_since(message: Message, said: Sequence[Message], thread: Thread) -> f
     return (message.time - last) / 3600
 
 
-def shared_entities(message: Message, said: Iterable[Message]) -> set[str]:
+def shared_entities(message: Message, said: Iterable[Message]) -> frozenset[str]:
     """What the message names and they have named, too; it may write without capitals what they wrote with."""
     thread: set[str] = set()
     for earlier in said:

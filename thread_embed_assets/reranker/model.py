@@ -21,6 +21,7 @@ from thread_embed_assets.reranker.candidates import FEATURES, NEW_THREAD, Floats
 from thread_embed_assets.reranker.config import RerankerConfig, validate_config
 from thread_embed_assets.reranker.features import HALF_LIFE_HOURS, NEW_THREAD_TEXT, TEXT_CHARACTERS
 from thread_embed_assets.reranker.onnx_reranker import CONFIG, TOKENIZER, PairReader
+from thread_embed_assets.reranker.vectors import PairVector, Parts, read_apart
 from thread_embed_assets.training.base_models import local_folder
 from thread_embed_assets.training.devices import DeviceChoice
 
@@ -81,13 +82,13 @@ class Reranker(nn.Module, ABC):
         """
         features = (structured_features - self.feature_mean) / self.feature_std * float(self.config.use_features)
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
+        parts = Parts.of(input_ids, attention_mask, self.reading["separator"])
         if self.transformer.config.type_vocab_size > 1:
-            ends = (input_ids == self.reading["separator"]).long()
-            given["token_type_ids"] = (ends.cumsum(1) - ends).clamp(max=1) * attention_mask
-        return self._logits(given, features)
+            given["token_type_ids"] = parts.in_thread
+        return self._logits(given, parts, features)
 
     @abstractmethod
-    def _logits(self, given: dict[str, Tensor], features: Tensor) -> Tensor: ...
+    def _logits(self, given: dict[str, Tensor], parts: Parts, features: Tensor) -> Tensor: ...
 
     def place_on(self, device: DeviceChoice) -> Self:
         """Move it there, and compute in the device's precision from here on.
@@ -156,26 +157,38 @@ class FusedReranker(Reranker):
 
     def __init__(self, transformer: Any, config: RerankerConfig, tokenizer: str, first: int, separator: int) -> None:
         super().__init__(transformer, config, tokenizer, first, separator)
-        size = config.projection_size
+        size, width = config.projection_size, transformer.config.hidden_size
+        if config.pooling == "pair":
+            self.pair = PairVector(width)
+            width = self.pair.size
         self.projection = nn.Sequential(nn.Linear(len(FEATURES), size), nn.ReLU(), nn.Linear(size, size))
         self.head = nn.Sequential(
-            nn.Linear(transformer.config.hidden_size + size, config.head_size),
+            nn.Linear(width + size, config.head_size),
             nn.ReLU(),
             nn.Dropout(config.head_dropout),
             nn.Linear(config.head_size, 1),
         )
 
-    def _logits(self, given: dict[str, Tensor], features: Tensor) -> Tensor:
+    def _logits(self, given: dict[str, Tensor], parts: Parts, features: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16) if self.in_bf16 else nullcontext():
-            tokens: Tensor = self.transformer(**given).last_hidden_state
-        tokens = tokens.float()
-        if self.config.pooling == "cls":
-            text = tokens[:, 0]
-        else:
-            mask = given["attention_mask"].unsqueeze(-1).to(tokens.dtype)
-            text = (tokens * mask).sum(1) / mask.sum(1)
-        logits: Tensor = self.head(torch.cat([text, self.projection(features)], dim=1))
+            tokens = self._tokens(given, parts).float()
+        logits: Tensor = self.head(torch.cat([self._text(tokens, parts), self.projection(features)], dim=1))
         return logits.squeeze(1)
+
+    def _tokens(self, given: dict[str, Tensor], parts: Parts) -> Tensor:
+        if self.config.joint_layers is None:
+            found: Tensor = self.transformer(**given).last_hidden_state
+            return found
+        return read_apart(_without_adapter(self.transformer), given["input_ids"], parts, self.config.joint_layers)
+
+    def _text(self, tokens: Tensor, parts: Parts) -> Tensor:
+        if self.config.pooling == "cls":
+            return tokens[:, 0]
+        if self.config.pooling == "pair":
+            compared: Tensor = self.pair(tokens, parts)
+            return compared
+        mask = parts.counts.unsqueeze(2)
+        return (tokens * mask).sum(1) / mask.sum(1)
 
 
 class LateReranker(Reranker):
@@ -191,10 +204,15 @@ class LateReranker(Reranker):
         nn.init.zeros_(last.bias)
         self.head = nn.Sequential(nn.Linear(1 + len(FEATURES), config.projection_size), nn.ReLU(), last)
 
-    def _logits(self, given: dict[str, Tensor], features: Tensor) -> Tensor:
+    def _logits(self, given: dict[str, Tensor], parts: Parts, features: Tensor) -> Tensor:
         logit: Tensor = self.transformer(**given).logits
         corrected: Tensor = logit + self.head(torch.cat([logit, features], dim=1))
         return corrected.squeeze(1)
+
+
+def _without_adapter(transformer: Any) -> Any:
+    """The transformer itself; low-rank matrices are inside its layers."""
+    return transformer.get_base_model() if hasattr(transformer, "get_base_model") else transformer
 
 
 _KINDS: dict[str, type[Reranker]] = {"fused": FusedReranker, "late": LateReranker}

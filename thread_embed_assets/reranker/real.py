@@ -2,8 +2,8 @@
 
 A train message has its right candidate and a few wrong ones, drawn from ever nearer: ``random`` from all of the channel's
 past, ``same_channel`` from the threads that were just active, ``mined`` those that a model takes for right. A new thread is
-always among the candidates, since it always is where a message is routed: drawn now and then, it would be asked too rarely.
-In dev and test all threads that were just active are candidates.
+drawn as often as any other candidate: were it always among the wrong ones, a model would learn that it is wrong more often
+than it is among all of them. In dev and test all threads that were just active are candidates, and a new one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sampling:
 
     Attributes:
         candidates: threads, of those active before it the latest.
-        negatives: wrong candidates of a train message, in each tier; a new thread is one of them unless it is right.
+        negatives: wrong candidates of a train message, in each tier.
         tiers: of train messages; ``mined`` needs a scorer.
         train_share: share of the train messages that are used, drawn by id.
         seed: of the draws.
@@ -120,10 +120,12 @@ class _Examples:
         if turn.split is not Split.TRAIN:
             yield from self._group(turn, "same_channel", candidates, known)
             return
-        kept = [c for c in candidates if c.id in (right, NEW_THREAD)]
-        count = self.sampling.negatives + 1 - len(kept)
+        possible = sum(c.id != right for c in candidates)
         for tier in self.sampling.tiers:
             draw = Random(seed(self.sampling.seed, tier, self.channel.origin, turn.message.id))
+            with_new = draw.random() * possible < self.sampling.negatives
+            kept = [c for c in candidates if c.id == right or (c.id == NEW_THREAD and with_new)]
+            count = self.sampling.negatives + 1 - len(kept)
             if tier == "random":
                 past = [thread for thread in threads.active(PAST, turn.split) if thread.id not in turn.right]
                 drawn = draw.sample(past, min(count, len(past)))
