@@ -54,7 +54,7 @@ class RerankerConfig(BaseModel):
             compared (:class:`.vectors.PairVector`).
         layers: how many of the base's layers are kept, from the first; None keeps all.
         joint_layers: the last so many layers read message and thread together, those before each by itself; None lets all
-            read them together.
+            read them together. The kind ``late`` knows neither this nor ``pooling``.
         use_features: without them the model reads the text alone, to tell what they add.
         projection_size: of the features once projected.
         head_size: of the head's inner layer.

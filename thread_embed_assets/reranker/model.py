@@ -222,7 +222,8 @@ def new_reranker(config: RerankerConfig) -> Reranker:
     """An untrained one from a base model, with its adapter; draws take from torch's generator: seed it before.
 
     Raises:
-        InputError: the base model is not to be had, has no ``tokenizer.json``, or reads fewer tokens than a pair may have.
+        InputError: the base model is not to be had, has no ``tokenizer.json``, reads fewer tokens than a pair may have, or
+            has layers that cannot read message and thread apart.
     """
     from tokenizers import Tokenizer
 
@@ -236,6 +237,10 @@ def new_reranker(config: RerankerConfig) -> Reranker:
     longest = transformer.config.max_position_embeddings
     if longest < config.max_tokens:
         raise InputError(f"base model '{config.base_model}'", f"it reads {longest} tokens at most", "Lower max_tokens")
+    kind = transformer.config.model_type
+    if config.kind == "fused" and config.joint_layers is not None and kind != "bert":
+        problem = f"the layers of a {kind} cannot read message and thread apart"
+        raise InputError(f"base model '{config.base_model}'", problem, "Set joint_layers to null, or take a BERT")
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -10,8 +10,9 @@ from thread_embed_assets.reranker.config import PROFILES, Phase, RerankerConfig,
 def test_the_default_is_what_is_declared() -> None:
     config = RerankerConfig()
     assert (config.lora_rank, config.lora_alpha, config.lora_dropout) == (8, 16, 0.1)
-    assert (config.batch_size, config.learning_rate, config.weight_decay, config.clip) == (64, 2e-4, 0.01, 1.0)
-    assert config.max_tokens == 256 and config.kind == "fused" and config.adapter == "lora"
+    assert (config.batch_size, config.weight_decay, config.clip) == (64, 0.01, 1.0)
+    assert (config.adapter, config.learning_rate, config.pretrained_learning_rate) == ("none", 1e-3, 1e-4)
+    assert (config.max_tokens, config.kind, config.pooling, config.joint_layers) == (256, "fused", "pair", 1)
     first, second = config.curriculum
     assert ("easy" in first.tiers, first.epochs, second.tiers, second.epochs) == (True, 2, (), 3)
     assert not {"medium", "hard"} & set(first.tiers)
@@ -25,9 +26,11 @@ def test_every_profile_is_valid_and_can_be_overridden(profile: str) -> None:
     }
 
 
-def test_quick_is_smaller_than_full() -> None:
-    quick, full = reranker_config("quick"), reranker_config("full")
-    assert quick.max_train_messages and full.max_train_messages is None and quick.max_tokens < full.max_tokens
+def test_each_profile_is_smaller_than_the_next() -> None:
+    quick, standard, full = (reranker_config(name) for name in ("quick", "standard", "full"))
+    assert quick.max_train_messages and standard.max_train_messages and full.max_train_messages is None
+    assert quick.max_train_messages < standard.max_train_messages
+    assert quick.max_tokens < standard.max_tokens < full.max_tokens
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,7 @@ def test_quick_is_smaller_than_full() -> None:
         ({"curriculum": []}, "curriculum"),
         ({"curriculum": [{"tiers": ["simple"]}]}, "curriculum.0.tiers.0"),
         ({"curriculum": [{"epochs": 0}]}, "curriculum.0.epochs"),
+        ({"joint_layers": -1}, "joint_layers"),
         ({"max_tokens": 64, "message_tokens": 60}, "message_tokens"),
     ],
 )
@@ -49,7 +53,7 @@ def test_a_wrong_field_is_named(fields: dict[str, object], named: str) -> None:
 
 
 def test_unknown_profile_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="quick, full"):
+    with pytest.raises(InputError, match="quick, standard, full"):
         reranker_config("enormous")
 
 

@@ -46,15 +46,15 @@ def _step(model: Reranker) -> None:
 
 
 def test_padding_changes_nothing(base: Path) -> None:
-    for pooling in ("cls", "mean"):
-        model = _reranker(base, pooling=pooling)
+    for pooling, joint_layers in (("cls", None), ("mean", 0), ("pair", None), ("pair", 1)):
+        model = _reranker(base, pooling=pooling, joint_layers=joint_layers)
         ids, mask, features = drawn_inputs(3)
         filled = [np.pad(values, ((0, 0), (0, 6))) for values in (ids, mask)]
         torch.testing.assert_close(_logits(model, (*filled, features)), _logits(model, (ids, mask, features)))
 
 
 def test_tokens_after_the_first_separator_are_the_threads(base: Path) -> None:
-    model = _reranker(base, adapter="none")
+    model = _reranker(base, joint_layers=None)
     seen: dict[str, Any] = {}
     model.transformer.register_forward_pre_hook(lambda module, args, given: seen.update(given), with_kwargs=True)
     ids, mask, features = drawn_inputs(2)
@@ -64,14 +64,14 @@ def test_tokens_after_the_first_separator_are_the_threads(base: Path) -> None:
 
 
 def test_low_rank_matrices_head_and_projection_are_trained_and_nothing_else(base: Path) -> None:
-    model = _reranker(base)
+    model = _reranker(base, adapter="lora")
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     _step(model)
     changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     matrices = {name for name in before if "lora_" in name}
-    fused = {name for name in before if name.startswith(("head.", "projection."))}
+    fused = {name for name in before if name.startswith(("head.", "projection.", "pair."))}
     assert len(matrices) == 2 * 2 * 2 and all(".query." in n or ".value." in n for n in matrices)
-    assert len(fused) == 8
+    assert len(fused) == 9
     assert changed == matrices | fused
 
 
@@ -84,7 +84,7 @@ def test_without_an_adapter_the_whole_transformer_is_trained(base: Path) -> None
 
 
 def test_a_merged_adapter_says_the_same_and_is_gone(base: Path) -> None:
-    model = _reranker(base)
+    model = _reranker(base, adapter="lora")
     plain = set(_reranker(base, adapter="none").state_dict())
     fresh = _logits(model, drawn_inputs(4))
     _step(model)
@@ -95,7 +95,7 @@ def test_a_merged_adapter_says_the_same_and_is_gone(base: Path) -> None:
     torch.testing.assert_close(_logits(model, drawn_inputs(4)), tuned, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fields", [{}, {"adapter": "none", "pooling": "mean", "layers": 1}, {"kind": "late"}])
+@pytest.mark.parametrize("fields", [{}, {"adapter": "lora"}, {"pooling": "mean", "layers": 1}, {"kind": "late"}])
 def test_what_is_saved_is_loaded(base: Path, cross_encoder: Path, tmp_path: Path, fields: dict[str, object]) -> None:
     model = _reranker(cross_encoder if "kind" in fields else base, **fields)
     model.set_normalisation(np.full(5, 0.5, dtype=np.float32), np.array([2, 1, 0, 1, 1], dtype=np.float32))
@@ -109,6 +109,16 @@ def test_what_is_saved_is_loaded(base: Path, cross_encoder: Path, tmp_path: Path
     assert described["feature_mean"] == [0.5] * 5
     assert described["feature_std"] == [2, 1, 1, 1, 1]  # one that never varies is not divided by
     assert described["reading"] == {"first": 2, "separator": 3, "max_tokens": 32, "message_tokens": 12}
+
+
+def test_a_base_model_whose_layers_cannot_read_apart_is_refused(base: Path, tmp_path: Path) -> None:
+    from transformers import DistilBertConfig, DistilBertModel
+
+    DistilBertModel(DistilBertConfig(dim=8, n_heads=2, n_layers=1, hidden_dim=8, vocab_size=99)).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((base / "tokenizer.json").read_bytes())
+    with pytest.raises(InputError, match=r"distilbert.*joint_layers"):
+        _reranker(tmp_path)
+    assert _reranker(tmp_path, joint_layers=None, pooling="mean")
 
 
 def test_in_bf16_the_logits_are_close_and_not_rounded(base: Path) -> None:

@@ -25,7 +25,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(base: Path) -> Reranker:
     torch.manual_seed(1)
-    return new_reranker(tiny_config(base, adapter="none", pooling="pair", joint_layers=1)).eval()
+    return new_reranker(tiny_config(base)).eval()
 
 
 def _parts(ids: torch.Tensor = IDS) -> Parts:
@@ -86,7 +86,7 @@ def test_a_message_attends_to_what_is_like_it() -> None:
 
 def test_low_rank_matrices_are_trained_in_layers_that_read_apart(base: Path) -> None:
     torch.manual_seed(1)
-    model = new_reranker(tiny_config(base, pooling="pair", joint_layers=0))
+    model = new_reranker(tiny_config(base, adapter="lora", joint_layers=0))
     model(IDS, MASK, torch.zeros(1, 5)).sum().backward()
     trained = {name: weight for name, weight in model.named_parameters() if "lora_B" in name}
     assert trained and all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in trained.values())
