@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from thread_embed_assets.benchmark.disentangling import markdown
+from thread_embed_assets.reranker.clear_cases import Spoken
 from thread_embed_assets.reranker.evaluate import Evaluated
 from thread_embed_assets.reranker.linking import Linked
 from thread_embed_assets.reranker.results import FUSED
@@ -32,6 +33,17 @@ def links_table(linked: Linked) -> str:
         f"{method}: weight {f.reranker:g}, new thread {f.new:+g}" for method, f in linked.fusions.items() if f.reranker
     ]
     return "\n\n".join([*parts, f"Chosen on dev: {'; '.join(chosen)}."])
+
+
+def rules_table(found: Mapping[str, Sequence[Spoken]]) -> str:
+    """A line for each origin and rule that spoke: messages decided, and the share of these that is right."""
+    lines = [
+        [origin, one.rule, f"{one.decided:,}", f"{100 * one.decided / one.messages:.1f}", f"{one.right / one.decided:.3f}"]
+        for origin, rows in found.items()
+        for one in rows
+        if one.decided
+    ]
+    return _table(["messages of", "rule", "decided", "% of messages", "right"], lines)
 
 
 def _hits(rows: Iterable[Mapping[str, Any]]) -> str:

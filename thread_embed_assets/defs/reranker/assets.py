@@ -13,11 +13,12 @@ from thread_embed_assets.defs.reranker.checks import checkpoint_checks, example_
 from thread_embed_assets.defs.resources import GpuResource, LayoutResource
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.reranker.baselines import features_only
+from thread_embed_assets.reranker.clear_cases import CLEAR_CASES, logged, measure, simulated, write_clear_cases
 from thread_embed_assets.reranker.config import reranker_config
 from thread_embed_assets.reranker.groups import of_candidates
-from thread_embed_assets.reranker.origins import AMOUNTS, SYNTHETIC, tells_threads, write_all, written
+from thread_embed_assets.reranker.origins import AMOUNTS, SYNTHETIC, channels, tells_threads, write_all, written
 from thread_embed_assets.reranker.package import publish_reranker, write_router_settings
-from thread_embed_assets.reranker.page import calibration_curve, links_table, pages, training_curve
+from thread_embed_assets.reranker.page import calibration_curve, links_table, pages, rules_table, training_curve
 from thread_embed_assets.reranker.results import FEATURES_ONLY, FUSED, LINKS, link_annotated, measure_all, write_links
 from thread_embed_assets.reranker.train import RerankerCheckpoint, latest_reranker, train_reranker
 from thread_embed_assets.storage.fingerprint import of_json
@@ -148,7 +149,11 @@ def reranker_results(
     found = measure_all(scorer.rows, written(place), place.reranker_results, config.most_messages or None)
     folder = place.reranker_results.parent
     write_router_settings(folder, *found.calibrations[SYNTHETIC, FUSED])
+    clear = {SYNTHETIC: measure(simulated())}
+    clear |= {s.name: measure(logged(channels(s, place))) for s in CATALOG.values() if tells_threads(s, place)}
+    write_clear_cases(clear, folder / CLEAR_CASES)
     shown: dict[str, Any] = {name: dg.MetadataValue.md(text) for name, text in pages(found).items()}
+    shown["rules on dev"] = dg.MetadataValue.md(rules_table(clear))
     if config.links:
         beside = of_candidates(features_only(written(place)[ANNOTATED]))
         linked = link_annotated({FUSED: scorer.logits, FEATURES_ONLY: beside}, CATALOG[ANNOTATED], place)
