@@ -80,12 +80,16 @@ class Reranker(nn.Module, ABC):
             attention_mask: int64 [pairs, tokens], 1 for tokens that count.
             structured_features: float32 [pairs, features], not normalised.
         """
-        features = (structured_features - self.feature_mean) / self.feature_std * float(self.config.use_features)
+        features = self.normalised(structured_features)
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
         parts = Parts.of(input_ids, attention_mask, self.reading["separator"])
         if self.transformer.config.type_vocab_size > 1:
             given["token_type_ids"] = parts.in_thread
         return self._logits(given, parts, features)
+
+    def normalised(self, features: Tensor) -> Tensor:
+        """Features [pairs, features] as the head knows them; zeros of a model that is to do without."""
+        return (features - self.feature_mean) / self.feature_std * float(self.config.use_features)
 
     @abstractmethod
     def _logits(self, given: dict[str, Tensor], parts: Parts, features: Tensor) -> Tensor: ...
@@ -172,6 +176,10 @@ class FusedReranker(Reranker):
     def _logits(self, given: dict[str, Tensor], parts: Parts, features: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16) if self.in_bf16 else nullcontext():
             tokens = self._tokens(given, parts).float()
+        return self.judge(tokens, parts, features)
+
+    def judge(self, tokens: Tensor, parts: Parts, features: Tensor) -> Tensor:
+        """Logits [pairs] from tokens that are read [pairs, tokens, size] and normalised features."""
         logits: Tensor = self.head(torch.cat([self._text(tokens, parts), self.projection(features)], dim=1))
         return logits.squeeze(1)
 

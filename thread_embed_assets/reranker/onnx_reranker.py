@@ -19,12 +19,15 @@ from tokenizers import Tokenizer
 
 MODEL = "model.onnx"
 MODEL_INT8 = "model_int8.onnx"
+THREADS = "threads.onnx"  # reads threads alone; of a reranker that reads them jointly from the first layer there is none
+JOINT = "joint.onnx"  # reads a message together with threads that are read
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
+_ROUNDED = 16  # a message's tokens count as a multiple of it, so that messages of about one length leave a thread the same
 _HEAD_SHARE = 4  # a thread that is too long keeps a quarter from its start, and the rest from its end
 _AT_ONCE = 8  # pairs of like length that are padded to one
 
@@ -40,7 +43,8 @@ class PairReader:
     """Texts to token numbers: ``[CLS] message [SEP] thread [SEP]``.
 
     A message that is too long loses its end. A thread loses its middle: its newest messages stand last, and what it is
-    about first. A text that spells a special token, such as ``[SEP]``, is read letter by letter.
+    about first; messages of about one length leave it the same room. A text that spells a special token, such as ``[SEP]``,
+    is read letter by letter.
 
     Args:
         tokenizer_json: the file that the tokenizers library writes.
@@ -67,7 +71,8 @@ class PairReader:
 
     def _joined(self, message: list[int], thread: list[int]) -> list[int]:
         message = message[: self._message_tokens]
-        room = self._max_tokens - 3 - len(message)
+        rounded = -(-len(message) // _ROUNDED) * _ROUNDED
+        room = self._max_tokens - 3 - min(rounded, max(len(message), self._message_tokens))
         if len(thread) > room:
             head = room // _HEAD_SHARE
             thread = [*thread[:head], *thread[len(thread) - (room - head) :]]
@@ -97,7 +102,10 @@ class OnnxReranker:
     Args:
         folder: of an exported reranker.
         threads: cores that it may use.
-        model: the file within the folder; ``MODEL_INT8`` is smaller, faster and a little less exact, where it was exported.
+        model: the file within the folder; ``MODEL_INT8`` is smaller and a little less exact, where it was exported. With
+            ``JOINT``, where it was exported, what was read of a thread is remembered: while a thread says what it said, it
+            is not read again. The logits are the same.
+        remembered: threads, those scored last; each takes 1.5 kB for a token.
 
     Attributes:
         config: the folder's ``config.json``: feature names and definitions, their mean and spread, and how texts are read.
@@ -107,10 +115,11 @@ class OnnxReranker:
         ValueError: the folder was exported in a form that this file does not know.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, model: str = MODEL) -> None:
+    def __init__(self, folder: Path, threads: int = 1, model: str = MODEL, remembered: int = 256) -> None:
         import onnxruntime
 
-        for name in (model, CONFIG, TOKENIZER):
+        files = (model, THREADS) if model == JOINT else (model,)
+        for name in (*files, CONFIG, TOKENIZER):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name} is not there: {folder} is no exported reranker. Export it again")
         self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -121,7 +130,10 @@ class OnnxReranker:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(folder / model), options, providers=["CPUExecutionProvider"])
+        sessions = [onnxruntime.InferenceSession(str(folder / name), options, ["CPUExecutionProvider"]) for name in files]
+        self._session = sessions[0]
+        self._memory = _Memory(sessions[1], remembered) if model == JOINT else None
+        self._separator: int = reading["separator"]
 
     def logits(self, message: str, candidates: Sequence[Candidate]) -> Floats:
         """float32 [candidates], in their order; the sigmoid of one is its probability before any calibration.
@@ -137,6 +149,8 @@ class OnnxReranker:
             raise ValueError(f"each candidate needs {len(names)} finite features: {', '.join(names)}")
         features = np.stack(given)
         rows = self.tokens(message, candidates)
+        if self._memory is not None:
+            return self._joined(rows, features, self._memory)
         logits = np.empty(len(candidates), dtype=np.float32)
         for places in of_like_length([len(row) for row in rows], _AT_ONCE):
             ids, mask = padded([rows[place] for place in places])
@@ -144,6 +158,52 @@ class OnnxReranker:
             logits[places] = self._session.run(None, feed)[0]
         return logits
 
+    def _joined(self, rows: Sequence[list[int]], features: Floats, memory: _Memory) -> Floats:
+        """The logits of rows that begin with the same message."""
+        border = rows[0].index(self._separator) + 1
+        message = np.array([rows[0][:border]], dtype=np.int64)
+        read = memory.states([tuple(row[border:]) for row in rows])
+        logits = np.empty(len(rows), dtype=np.float32)
+        for places in of_like_length([len(states) for states in read], _AT_ONCE):
+            states, mask = _filled_up([read[place] for place in places])
+            feed = {"message_ids": message, "thread_states": states, "thread_mask": mask}
+            logits[places] = self._session.run(None, {**feed, "structured_features": features[places]})[0]
+        return logits
+
     def tokens(self, message: str, candidates: Sequence[Candidate]) -> list[list[int]]:
         """The token numbers that the model reads of each candidate."""
         return self._reader.pairs([message] * len(candidates), [candidate.text for candidate in candidates])
+
+
+class _Memory:
+    """What the first layers make of threads; of the last ones that were asked for it is kept."""
+
+    def __init__(self, session: Any, most: int) -> None:
+        self._session, self._most = session, most
+        self._kept: dict[tuple[int, ...], Floats] = {}
+
+    def states(self, threads: Sequence[tuple[int, ...]]) -> list[Floats]:
+        """float32 [tokens, size] of each."""
+        new = [thread for thread in dict.fromkeys(threads) if thread not in self._kept]
+        for places in of_like_length([len(thread) for thread in new], _AT_ONCE) if new else ():
+            ids, mask = padded([new[place] for place in places])
+            found = self._session.run(None, {"thread_ids": ids, "thread_mask": mask})[0]
+            for place, states in zip(places, found, strict=True):
+                self._kept[new[place]] = states[: len(new[place])].copy()
+        read = [self._kept[thread] for thread in threads]
+        for thread in threads:  # the one asked for last goes last
+            self._kept[thread] = self._kept.pop(thread)
+        for thread in list(self._kept)[: max(0, len(self._kept) - self._most)]:
+            del self._kept[thread]
+        return read
+
+
+def _filled_up(states: Sequence[Floats]) -> tuple[Floats, Ints]:
+    """States float32 [threads, longest, size] and their mask int64 [threads, longest]."""
+    longest = max(len(one) for one in states)
+    together = np.zeros((len(states), longest, states[0].shape[1]), dtype=np.float32)
+    mask = np.zeros((len(states), longest), dtype=np.int64)
+    for place, one in enumerate(states):
+        together[place, : len(one)] = one
+        mask[place, : len(one)] = 1
+    return together, mask

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.reranker.calibration import Calibration, Thresholds
-from thread_embed_assets.reranker.onnx_reranker import OnnxReranker
+from thread_embed_assets.reranker.onnx_reranker import JOINT, MODEL, OnnxReranker
 from thread_embed_assets.reranker.router import Embedder, Router
 from thread_embed_assets.reranker.store import ThreadStore
 from thread_embed_assets.reranker.train import RerankerCheckpoint
@@ -71,7 +71,8 @@ def scores_as_trained(checkpoint: RerankerCheckpoint, folder: Path) -> Verdict:
     from thread_embed_assets.reranker.export import TOLERANCE, difference
     from thread_embed_assets.reranker.model import load_reranker
 
-    distance = difference(load_reranker(checkpoint.model), folder)
+    trained = load_reranker(checkpoint.model)
+    distance = max(difference(trained, folder, name) for name in (MODEL, JOINT) if (folder / name).exists())
     description = f"its logits differ from the checkpoint's by {distance:.2g} at most, {TOLERANCE} is allowed"
     return Verdict(distance <= TOLERANCE, description, {"difference": distance})
 
@@ -84,7 +85,7 @@ def open_router(folder: Path, store: ThreadStore, embed: Embedder | None = None)
     """
     calibration, thresholds = read_router_settings(folder)
     try:
-        reranker = OnnxReranker(folder)
+        reranker = OnnxReranker(folder, model=JOINT if (folder / JOINT).exists() else MODEL)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(folder, str(error), "Materialise reranker_package, or run make reranker") from error
     return Router(store, reranker.logits, calibration, thresholds, embed)

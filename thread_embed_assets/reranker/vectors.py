@@ -5,6 +5,7 @@ Imports torch: import it inside functions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +52,27 @@ def read_apart(bert: Any, input_ids: Tensor, parts: Parts, joint_layers: int) ->
     places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
     begins = (places * (1 - parts.in_thread) * parts.counts.long()).amax(1, keepdim=True) + 1
     hidden: Tensor = bert.embeddings(input_ids=input_ids, position_ids=(places - begins * parts.in_thread).clamp(min=0))
-    together = parts.counts.unsqueeze(1)
-    apart = together * (parts.in_thread.unsqueeze(1) == parts.in_thread.unsqueeze(2))
-    masks = [((1 - allowed) * _BARRED).unsqueeze(1).to(hidden.dtype) for allowed in (apart, together)]
-    layers = bert.encoder.layer
-    for number, layer in enumerate(layers):
-        hidden = layer(hidden, attention_mask=masks[number >= len(layers) - joint_layers])
+    apart = parts.counts.unsqueeze(1) * (parts.in_thread.unsqueeze(1) == parts.in_thread.unsqueeze(2))
+    first, last = split_layers(bert, joint_layers)
+    return through(last, through(first, hidden, apart), parts.counts.unsqueeze(1))
+
+
+def split_layers(bert: Any, joint_layers: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+    """The layers that read each by itself, and those that read both."""
+    layers = list(bert.encoder.layer)
+    border = max(0, len(layers) - joint_layers)
+    return layers[:border], layers[border:]
+
+
+def through(layers: Sequence[nn.Module], hidden: Tensor, allowed: Tensor) -> Tensor:
+    """Hidden states [texts, tokens, size] after some layers, where a token attends to those that are allowed.
+
+    Args:
+        allowed: [texts, 1 or tokens, tokens], 1 or 0.
+    """
+    mask = ((1 - allowed) * _BARRED).unsqueeze(1).to(hidden.dtype)
+    for layer in layers:
+        hidden = layer(hidden, attention_mask=mask)
     return hidden
 
 

@@ -6,7 +6,9 @@
 Without a package one is exported from an untrained reranker: the time does not depend on the weights. Messages and threads
 are drawn chat, and the threads' texts are as long as ``--characters`` says, one after another, since that is what the time
 depends on. A call is all of it: tokenising, filling up, the model. Beside the clock's time stands processor time, which
-leaves out what other processes took. Rounds of the models alternate.
+leaves out what other processes took. Rounds of the models alternate. As in a chat, where all but the thread that went on say
+what they said, one of the candidates changes from message to message: ``joint.onnx`` reads that one alone, the others read
+all.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import numpy as np
 
 from thread_embed_assets.reranker.candidates import FEATURES, Candidate
 from thread_embed_assets.reranker.config import RerankerConfig
-from thread_embed_assets.reranker.onnx_reranker import MODEL, MODEL_INT8, OnnxReranker
+from thread_embed_assets.reranker.onnx_reranker import JOINT, MODEL, MODEL_INT8, OnnxReranker
 from thread_embed_assets_tests.performance.throughput import DrawnChat, cpu_name
 
 AIM_MS = 40.0
@@ -54,20 +56,25 @@ def untrained_package(folder: Path, config: RerankerConfig) -> Path:
 
 
 def drawn_messages(rounds: int, candidates: int, characters: int) -> list[tuple[str, list[Candidate]]]:
-    """A message of drawn chat for each round, and candidates of up to ``characters``."""
+    """A message of drawn chat for each round, and candidates of up to ``characters``, one of them another each time."""
     draw = Random(_SEED)
     lines = [" ".join(m.text for m in conversation.messages[:1]) for conversation in DrawnChat(600)]
+    texts = [_drawn_text(draw, lines, characters) for _ in range(candidates)]
     found = []
-    for _ in range(rounds):
-        texts = ["\n".join(draw.choices(lines, k=1 + characters // 30))[:characters] for _ in range(candidates)]
+    for number in range(rounds):
+        texts[number % candidates] = _drawn_text(draw, lines, characters)
         features = np.array([draw.uniform(0, 3) for _ in FEATURES], dtype=np.float32)
         found.append((draw.choice(lines), [Candidate(str(n), text, features) for n, text in enumerate(texts)]))
     return found
 
 
+def _drawn_text(draw: Random, lines: Sequence[str], characters: int) -> str:
+    return "\n".join(draw.choices(lines, k=1 + characters // 30))[:characters]
+
+
 def measure(package: Path, threads: int, rounds: int, candidates: int, characters: Sequence[int]) -> list[dict[str, Any]]:
     """Milliseconds a message, a row for each length of texts and each model of the package."""
-    names = [name for name in (MODEL, MODEL_INT8) if (package / name).exists()]
+    names = [name for name in (MODEL, MODEL_INT8, JOINT) if (package / name).exists()]
     models = {name: OnnxReranker(package, threads, name) for name in names}
     rows = []
     for length in characters:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,14 +16,15 @@ from thread_embed_assets.reranker import export
 from thread_embed_assets.reranker.candidates import FEATURES, Candidate
 from thread_embed_assets.reranker.export import Exported, export_reranker
 from thread_embed_assets.reranker.model import load_reranker, new_reranker, pair_reader
-from thread_embed_assets.reranker.onnx_reranker import MODEL_INT8, OnnxReranker, padded
+from thread_embed_assets.reranker.onnx_reranker import JOINT, MODEL_INT8, OnnxReranker, padded
 from thread_embed_assets.reranker.train import HISTORY, RerankerCheckpoint
 from thread_embed_assets_tests.reranker.tiny_rerankers import tiny_config, tiny_cross_encoder
 from thread_embed_assets_tests.training.tiny import WORDS, build_tiny_model
 
 MESSAGE = "baka dela [SEP] fimi"
 FILES = {
-    "config.json", "model.onnx", "model.safetensors", "model_int8.onnx", "onnx_reranker.py", "tokenizer.json", HISTORY,
+    "config.json", "joint.onnx", "model.onnx", "model.safetensors", "model_int8.onnx", "onnx_reranker.py", "threads.onnx",
+    "tokenizer.json", HISTORY,
 }  # fmt: skip
 
 
@@ -113,7 +115,9 @@ def test_the_package_alone_scores_as_torch_does(checkpoint: RerankerCheckpoint, 
     np.testing.assert_allclose(found["logits"], wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("fields", [{"adapter": "none", "pooling": "mean", "layers": 1}, {"kind": "late"}])
+@pytest.mark.parametrize(
+    "fields", [{"adapter": "lora", "joint_layers": None}, {"pooling": "mean", "layers": 1}, {"kind": "late"}]
+)
 def test_other_kinds_score_the_same(base: Path, tmp_path: Path, fields: dict[str, object]) -> None:
     start = tiny_cross_encoder(base, tmp_path / "cross_encoder") if "kind" in fields else base
     checkpoint = _checkpoint(tmp_path / "run", start, **fields)
@@ -121,6 +125,56 @@ def test_other_kinds_score_the_same(base: Path, tmp_path: Path, fields: dict[str
     assert found.difference <= 1e-4 and found.difference_int8 is None
     scored = OnnxReranker(found.folder).logits(MESSAGE, _candidates(9))
     np.testing.assert_allclose(scored, _in_torch(checkpoint.model, MESSAGE, _candidates(9)), atol=1e-4)
+
+
+@pytest.mark.parametrize("fields", [{}, {"joint_layers": 0}, {"pooling": "cls", "joint_layers": 2}, {"pooling": "mean"}])
+def test_in_two_parts_it_scores_the_same(base: Path, tmp_path: Path, fields: dict[str, object]) -> None:
+    checkpoint = _checkpoint(tmp_path / "run", base, **fields)
+    package = export_reranker(checkpoint, tmp_path / "package", quantised=False).folder
+    wanted = _in_torch(checkpoint.model, MESSAGE, _candidates(11))
+    reranker = OnnxReranker(package, model=JOINT)
+    for _ in range(2):
+        np.testing.assert_allclose(reranker.logits(MESSAGE, _candidates(11)), wanted, atol=1e-4)
+
+
+def test_a_thread_is_read_once_until_it_goes_on(exported: Exported) -> None:
+    reranker, plain = (OnnxReranker(exported.folder, model=name) for name in (JOINT, "model.onnx"))
+    assert reranker._memory is not None
+    read = _Counted(reranker._memory._session)
+    reranker._memory._session = read
+    candidates = _candidates(11)
+    for message in (MESSAGE, "dela fimi", MESSAGE):
+        np.testing.assert_allclose(reranker.logits(message, candidates), plain.logits(message, candidates), atol=1e-4)
+    assert read.threads == 11
+    candidates[4] = Candidate("4", candidates[4].text + " dela", candidates[4].features)
+    np.testing.assert_allclose(reranker.logits(MESSAGE, candidates), plain.logits(MESSAGE, candidates), atol=1e-4)
+    assert read.threads == 12
+
+
+def test_the_threads_asked_for_last_are_remembered(exported: Exported) -> None:
+    reranker = OnnxReranker(exported.folder, model=JOINT, remembered=3)
+    assert reranker._memory is not None
+    read = _Counted(reranker._memory._session)
+    reranker._memory._session = read
+    a, b, c, d, e = _candidates(5)
+    reranker.logits(MESSAGE, [a, b, c])
+    reranker.logits(MESSAGE, [a, d])  # b is the one that was asked for the longest ago
+    reranker.logits(MESSAGE, [c, a, d])
+    assert read.threads == 4 and len(reranker._memory._kept) == 3
+    reranker.logits(MESSAGE, [b])
+    assert read.threads == 5
+    assert len(reranker.logits(MESSAGE, [a, b, c, d, e])) == 5, "more than it remembers"
+
+
+class _Counted:
+    """A session that counts the threads it has read."""
+
+    def __init__(self, session: Any) -> None:
+        self._session, self.threads = session, 0
+
+    def run(self, names: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.threads += len(feed["thread_ids"])
+        return self._session.run(names, feed)
 
 
 def test_any_number_of_candidates_is_scored_in_their_order(exported: Exported) -> None:

@@ -43,8 +43,15 @@ def test_long_messages_lose_their_end_and_long_threads_their_middle(tokenizer: P
     [pair] = reader.pairs(["baka baka baka baka dela"], ["dela " + "baka " * 50 + "dela dela"])
     assert pair == [FIRST, *[baka] * 4, SEPARATOR, dela, baka, *[baka] * 5, dela, dela, SEPARATOR]
     assert len(pair) == 16
-    [room] = reader.pairs(["baka"], ["dela " * 50])
-    assert len(room) == 16, "what the message leaves is the thread's"
+
+
+def test_what_the_message_leaves_is_the_threads_and_the_same_for_messages_of_about_one_length(tokenizer: Path) -> None:
+    reader = _reader(tokenizer, max_tokens=96, message_tokens=40)
+    counts = (1, 3, 16, 17, 32, 40, 60)
+    pairs = reader.pairs(["baka " * count for count in counts], ["dela " * 200] * len(counts))
+    room = [len(pair) - pair.index(SEPARATOR) - 2 for pair in pairs]
+    assert room == [93 - 16] * 3 + [93 - 32] * 2 + [93 - 40] * 2
+    assert all(len(pair) <= 96 for pair in pairs)
 
 
 def test_a_text_that_spells_a_special_token_is_a_text(tokenizer: Path) -> None:

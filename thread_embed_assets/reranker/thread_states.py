@@ -1,0 +1,75 @@
+"""A reranker in two parts: what threads say whatever the message is, and the rest.
+
+Its first layers read a thread alone, so what they make of it can be kept until the thread goes on. Imports torch: import it
+inside functions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from thread_embed_assets.reranker.model import FusedReranker
+from thread_embed_assets.reranker.vectors import Parts, split_layers, through
+
+
+class ThreadReader(nn.Module):
+    """The layers that read each by itself.
+
+    Args:
+        model: with ``joint_layers``, and no adapter.
+    """
+
+    def __init__(self, model: FusedReranker) -> None:
+        super().__init__()
+        assert model.config.joint_layers is not None
+        self.transformer = model.transformer
+        self.joint_layers = model.config.joint_layers
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States float32 [texts, tokens, size].
+
+        Args:
+            ids: int64 [texts, tokens]; of a thread without ``[CLS]`` and with ``[SEP]``.
+            mask: int64 [texts, tokens], 1 for tokens that count.
+        """
+        places = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
+        hidden = self.transformer.embeddings(input_ids=ids, position_ids=places)
+        return through(split_layers(self.transformer, self.joint_layers)[0], hidden, mask.float().unsqueeze(1))
+
+
+class JointScorer(nn.Module):
+    """One message with threads that are read."""
+
+    def __init__(self, model: FusedReranker) -> None:
+        super().__init__()
+        self.model = model
+        self.alone = ThreadReader(model)
+
+    def forward(
+        self, message_ids: Tensor, thread_states: Tensor, thread_mask: Tensor, structured_features: Tensor
+    ) -> Tensor:
+        """Logits float32 [threads].
+
+        Args:
+            message_ids: int64 [1, words], from ``[CLS]`` to ``[SEP]``.
+            thread_states: float32 [threads, tokens, size], as :class:`ThreadReader` gives them.
+            thread_mask: int64 [threads, tokens].
+            structured_features: float32 [threads, features], not normalised.
+        """
+        threads = thread_states.shape[0]
+        message = self.alone(message_ids, torch.ones_like(message_ids)).expand(threads, -1, -1)
+        of_message = torch.ones_like(message_ids).expand(threads, -1)
+        places = torch.arange(message_ids.shape[1], device=message_ids.device)
+        words = ((places > 0) & (places < message_ids.shape[1] - 1)).float().unsqueeze(0).expand(threads, -1)
+        # The thread's last token separates.
+        thread_words = thread_mask * torch.cat([thread_mask[:, 1:], torch.zeros_like(thread_mask[:, :1])], dim=1)
+        parts = Parts(
+            counts=torch.cat([of_message, thread_mask], dim=1).float(),
+            message=torch.cat([words, torch.zeros_like(thread_mask).float()], dim=1),
+            thread=torch.cat([torch.zeros_like(words), thread_words.float()], dim=1),
+            in_thread=torch.cat([torch.zeros_like(of_message), thread_mask], dim=1),
+        )
+        _, last = split_layers(self.model.transformer, self.alone.joint_layers)
+        tokens = through(last, torch.cat([message, thread_states], dim=1), parts.counts.unsqueeze(1))
+        return self.model.judge(tokens, parts, self.model.normalised(structured_features))
