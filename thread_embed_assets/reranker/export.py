@@ -19,7 +19,7 @@ from thread_embed_assets.errors import InputError
 from thread_embed_assets.reranker import onnx_reranker
 from thread_embed_assets.reranker.candidates import FEATURES, Candidate, Floats
 from thread_embed_assets.reranker.model import INPUTS, FusedReranker, Reranker, load_reranker, pair_reader
-from thread_embed_assets.reranker.onnx_reranker import JOINT, MODEL, MODEL_INT8, THREADS, OnnxReranker, padded
+from thread_embed_assets.reranker.onnx_reranker import JOINT, JOINT_INT8, MODEL, MODEL_INT8, THREADS, OnnxReranker, padded
 from thread_embed_assets.reranker.thread_states import JointScorer, ThreadReader
 from thread_embed_assets.reranker.train import HISTORY, RerankerCheckpoint
 from thread_embed_assets.storage.atomic import atomic_folder
@@ -56,7 +56,7 @@ def export_reranker(checkpoint: RerankerCheckpoint, folder: Path, quantised: boo
     Args:
         checkpoint: a finished training.
         folder: of the package.
-        quantised: also write ``MODEL_INT8``, whose weights have 8 bits.
+        quantised: also write ``MODEL_INT8`` and ``JOINT_INT8``, whose weights have 8 bits.
 
     Raises:
         InputError: the checkpoint is damaged, or the exported model scores otherwise than torch does.
@@ -72,7 +72,9 @@ def export_reranker(checkpoint: RerankerCheckpoint, folder: Path, quantised: boo
             write_parts(model, part)
             distance = max(distance, _near(model, part, checkpoint, JOINT))
         if quantised:
-            _quantise(part / MODEL, part / MODEL_INT8)
+            for exact, target in ((MODEL, MODEL_INT8), (JOINT, JOINT_INT8)):
+                if (part / exact).exists():
+                    _quantise(part / exact, part / target)
         int8 = difference(model, part, MODEL_INT8) if quantised else None
     return Exported(folder, distance, int8)
 

@@ -21,6 +21,7 @@ MODEL = "model.onnx"
 MODEL_INT8 = "model_int8.onnx"
 THREADS = "threads.onnx"  # reads threads alone; of a reranker that reads them jointly from the first layer there is none
 JOINT = "joint.onnx"  # reads a message together with threads that are read
+JOINT_INT8 = "joint_int8.onnx"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 
@@ -30,6 +31,7 @@ Ints = npt.NDArray[np.int64]
 _ROUNDED = 16  # a message's tokens count as a multiple of it, so that messages of about one length leave a thread the same
 _HEAD_SHARE = 4  # a thread that is too long keeps a quarter from its start, and the rest from its end
 _AT_ONCE = 8  # pairs of like length that are padded to one
+_JOINED_AT_ONCE = 20
 
 
 class Candidate(Protocol):
@@ -102,9 +104,9 @@ class OnnxReranker:
     Args:
         folder: of an exported reranker.
         threads: cores that it may use.
-        model: the file within the folder; ``MODEL_INT8`` is smaller and a little less exact, where it was exported. With
-            ``JOINT``, where it was exported, what was read of a thread is remembered: while a thread says what it said, it
-            is not read again. The logits are the same.
+        model: the file within the folder; ``MODEL_INT8`` is smaller, faster and a little less exact, where it was exported.
+            With ``JOINT``, where it was exported, what was read of a thread is remembered: while a thread says what it said,
+            it is not read again. The logits are the same; with ``JOINT_INT8`` they are a little less exact, again.
         remembered: threads, those scored last; each takes 1.5 kB for a token.
 
     Attributes:
@@ -118,7 +120,7 @@ class OnnxReranker:
     def __init__(self, folder: Path, threads: int = 1, model: str = MODEL, remembered: int = 256) -> None:
         import onnxruntime
 
-        files = (model, THREADS) if model == JOINT else (model,)
+        files = (model, THREADS) if model in (JOINT, JOINT_INT8) else (model,)
         for name in (*files, CONFIG, TOKENIZER):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name} is not there: {folder} is no exported reranker. Export it again")
@@ -132,7 +134,7 @@ class OnnxReranker:
         options.inter_op_num_threads = 1
         sessions = [onnxruntime.InferenceSession(str(folder / name), options, ["CPUExecutionProvider"]) for name in files]
         self._session = sessions[0]
-        self._memory = _Memory(sessions[1], remembered) if model == JOINT else None
+        self._memory = _Memory(sessions[1], remembered) if THREADS in files else None
         self._separator: int = reading["separator"]
 
     def logits(self, message: str, candidates: Sequence[Candidate]) -> Floats:
@@ -164,7 +166,7 @@ class OnnxReranker:
         message = np.array([rows[0][:border]], dtype=np.int64)
         read = memory.states([tuple(row[border:]) for row in rows])
         logits = np.empty(len(rows), dtype=np.float32)
-        for places in of_like_length([len(states) for states in read], _AT_ONCE):
+        for places in of_like_length([len(states) for states in read], _JOINED_AT_ONCE):
             states, mask = _filled_up([read[place] for place in places])
             feed = {"message_ids": message, "thread_states": states, "thread_mask": mask}
             logits[places] = self._session.run(None, {**feed, "structured_features": features[places]})[0]

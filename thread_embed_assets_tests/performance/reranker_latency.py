@@ -29,7 +29,7 @@ import numpy as np
 
 from thread_embed_assets.reranker.candidates import FEATURES, Candidate
 from thread_embed_assets.reranker.config import RerankerConfig
-from thread_embed_assets.reranker.onnx_reranker import JOINT, MODEL, MODEL_INT8, OnnxReranker
+from thread_embed_assets.reranker.onnx_reranker import JOINT, JOINT_INT8, MODEL, MODEL_INT8, OnnxReranker
 from thread_embed_assets_tests.performance.throughput import DrawnChat, cpu_name
 
 AIM_MS = 40.0
@@ -74,7 +74,7 @@ def _drawn_text(draw: Random, lines: Sequence[str], characters: int) -> str:
 
 def measure(package: Path, threads: int, rounds: int, candidates: int, characters: Sequence[int]) -> list[dict[str, Any]]:
     """Milliseconds a message, a row for each length of texts and each model of the package."""
-    names = [name for name in (MODEL, MODEL_INT8, JOINT) if (package / name).exists()]
+    names = [name for name in (MODEL, MODEL_INT8, JOINT, JOINT_INT8) if (package / name).exists()]
     models = {name: OnnxReranker(package, threads, name) for name in names}
     rows = []
     for length in characters:
