@@ -35,6 +35,7 @@ from thread_embed_assets.storage.layout import Layout
 
 _UNSCORED = tuple(name for name in PAIR if name != "benchmark_tasks")
 _TABLE_JOBS = frozenset({"prepare", "pair"})
+_MEASURED = {"quick": 200, "standard": 1_000, "full": 0}  # messages of each origin's dev and test; 0: all
 _HOST_TAG = "thread_embed/host"
 _PROCESS_TAG = "thread_embed/process"
 
@@ -106,7 +107,7 @@ def _reranking(amount: str) -> dict[str, Any]:
     chosen = {
         "reranker_examples": {"amount": amount},
         "reranker_checkpoint": {"profile": amount},
-        "reranker_results": {"most_messages": 200 if amount == "quick" else 0},
+        "reranker_results": {"most_messages": _MEASURED[amount]},
     }
     return {"ops": {name: {"config": config} for name, config in chosen.items()}}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from thread_embed_assets.chat.model import Truth
-from thread_embed_assets.chat.normalise import open_normalised
+from thread_embed_assets.chat.normalise import Normalised, open_normalised
 from thread_embed_assets.chat.people import Masker, salt
 from thread_embed_assets.reranker.real import Sampling, write_examples
 from thread_embed_assets.reranker.replay import Channel, log_channel, masked, table_channels
@@ -27,27 +27,34 @@ class Amount:
 
     Attributes:
         synthetic: see :mod:`.synthetic.generate`.
-        train_share: share of the train messages of each real source.
+        train_messages: of each real source, about so many at most, a sample by id; None takes all.
         seed: of all draws.
     """
 
     synthetic: generate.Size = "quick"
-    train_share: float = 0.1
+    train_messages: int | None = 150
     seed: int = 0
 
 
-AMOUNTS: Mapping[str, Amount] = {"quick": Amount(), "full": Amount("full", 1.0)}
+AMOUNTS: Mapping[str, Amount] = {"quick": Amount(), "standard": Amount("full", 2_400), "full": Amount("full", None)}
 
 
 def write_all(sources: Iterable[Source], layout: Layout, amount: Amount) -> dict[str, TableHandle]:
     """The examples of simulated users and of each source that has any, a file each, by origin."""
     written = {SYNTHETIC: generate.write_examples(layout.reranker_examples(SYNTHETIC), amount.synthetic, amount.seed)}
-    sampling = Sampling(train_share=amount.train_share, seed=amount.seed)
     for source in sources:
         if tells_threads(source, layout):
-            path = layout.reranker_examples(source.name)
+            share = _train_share(open_normalised(layout.conversations(source.name)), amount.train_messages)
+            path, sampling = layout.reranker_examples(source.name), Sampling(train_share=share, seed=amount.seed)
             written[source.name] = write_examples(path, channels(source, layout), sampling)
     return written
+
+
+def _train_share(stored: Normalised, most: int | None) -> float:
+    with connect_read_only([stored.conversations, stored.messages]) as connection:
+        query = "SELECT count(*) FROM messages JOIN conversations USING (conversation_id) WHERE split = 'train'"
+        [(messages,)] = connection.execute(query).fetchall()
+    return 1.0 if most is None or messages <= most else most / messages
 
 
 def written(layout: Layout) -> dict[str, TableHandle]:
