@@ -23,7 +23,7 @@ from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets_tests.defs.runs import content, errors, made, materialization, plant, run
 from thread_embed_assets_tests.reranker.tiny_rerankers import tiny_config
 
-_CONFIG_FIELDS = ("base_model", "learning_rate", "max_tokens", "message_tokens", "save_every", "log_every")
+_CONFIG_FIELDS = ("base_model", "batch_size", "learning_rate", "max_tokens", "message_tokens", "save_every", "log_every")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,11 @@ def instance(layout: Layout, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def config(tiny_model: Path) -> dict[str, object]:
     tiny = tiny_config(tiny_model).model_dump(mode="json")
-    overrides = {name: tiny[name] for name in _CONFIG_FIELDS} | {"curriculum": [{"epochs": 1}], "max_train_messages": 60}
+    overrides = {name: tiny[name] for name in _CONFIG_FIELDS} | {
+        "curriculum": [{"epochs": 3}],
+        "learning_rate": 1e-3,
+        "max_train_messages": 60,
+    }
     return {"ops": {"reranker_checkpoint": {"config": {"profile": "quick", "overrides": overrides}}}}
 
 
