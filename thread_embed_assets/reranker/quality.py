@@ -56,7 +56,7 @@ def one_right_candidate(examples: TableHandle) -> Verdict:
 
 
 def head_is_trained(checkpoint: RerankerCheckpoint) -> Verdict:
-    """No part that was to be trained has the weights that it began with, and the last quarter's loss is below the first's."""
+    """All parts that were to be trained have moved, and the last quarter's loss is below the first's."""
     moved = checkpoint.manifest["moved"]
     faults = [f"{name} has not moved" for name in ("head", *moved) if not moved.get(name, 0) > 0]
     losses = [point["loss"] for point in checkpoint.history()["steps"]]
