@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from thread_embed_assets.benchmark.ablations import REFERENCE, SCORES, TABLE, Arm, Plan, read_about
+from thread_embed_assets.benchmark.ablation_plan import REFERENCE, TABLE, Arm, Plan
+from thread_embed_assets.benchmark.ablations import SCORES, read_about
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.benchmark.result_tables import NOT_RUN, RUN
 from thread_embed_assets.benchmark.statistics import Cell, Floats, Interval, bootstrap, macro_bootstrap

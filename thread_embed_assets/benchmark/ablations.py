@@ -1,6 +1,6 @@
 """Ablations: arms that differ from a reference in one choice, trained on one small budget, scored on dev.
 
-The arms are declared in ``ablations.yaml``; this module trains and scores one, ``ablation_table`` compares them all.
+``ablation_plan`` declares the arms, this module trains and scores one, ``ablation_table`` compares them all.
 """
 
 from __future__ import annotations
@@ -11,25 +11,23 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import ValidationError
 
+from thread_embed_assets.benchmark.ablation_plan import REFERENCE, Arm, Plan
 from thread_embed_assets.benchmark.ablation_scores import DevSource, score_dev
 from thread_embed_assets.benchmark.contenders import Model, open_encoder
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache, precision_wanted
 from thread_embed_assets.benchmark.evaluate import EncoderOf
 from thread_embed_assets.benchmark.metrics import HEADLINE
-from thread_embed_assets.benchmark.tasks import TASK_NAMES
 from thread_embed_assets.chat.duplicates import dropped_ids, held_out_shingles
 from thread_embed_assets.chat.normalise import open_normalised
-from thread_embed_assets.errors import InputError, wrong_field
-from thread_embed_assets.pairs.build import PairOptions, build_pairs
+from thread_embed_assets.errors import InputError
+from thread_embed_assets.pairs.build import build_pairs
 from thread_embed_assets.pairs.quality import no_held_out_text
 from thread_embed_assets.pairs.schema import Strategy
 from thread_embed_assets.sources.catalog import Source
@@ -39,7 +37,7 @@ from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import TableHandle, open_table, write_tables
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
 from thread_embed_assets.training.checkpoint import Checkpoint
-from thread_embed_assets.training.config import StageConfig, validate_config
+from thread_embed_assets.training.config import StageConfig
 from thread_embed_assets.training.data import PairInput
 from thread_embed_assets.training.devices import Wanted
 from thread_embed_assets.training.job import Job
@@ -47,14 +45,10 @@ from thread_embed_assets.training.stage import describe
 
 logger = logging.getLogger(__name__)
 
-ARMS = Path(__file__).with_name("ablations.yaml")
-REFERENCE = "reference"
 MIX = "ablation"  # of all arms, since it seeds the training: arms see the same order of batches where they can
 SCORES = "scores.duckdb"
 # Raise it when a change of this code changes the scores of the same arm.
 CODE_VERSION = "1"
-TABLE = "table"  # folder beside the arms'
-_BUDGET = ("max_pairs", "epochs", "seed")
 _TASK_TABLES = ("queries", "corpus", "qrels")
 _ROOM = 50  # an arm's own tables hold so many times the pairs that it trains on, where there are as many
 
@@ -85,136 +79,6 @@ SCHEMAS = {
     ),
     "about": pa.schema([("name", pa.string()), ("value", pa.string())]),  # arm, setting and identity, as JSON
 }
-
-
-class Arm(BaseModel):
-    """One level of one question; the fields are described in ablations.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    level: str = Field(min_length=1)
-    stage: dict[str, Any] = Field(default_factory=dict)
-    pairs: dict[str, Any] = Field(default_factory=dict)
-    base_share: float = Field(default=0.0, ge=0, lt=1)
-    window: PositiveInt | None = None
-    together: bool = False
-    untrained: bool = False
-
-    @property
-    def trains(self) -> bool:
-        """Whether it needs a model of its own; the others use the reference's in another way, or none that was trained."""
-        return bool(self.stage or self.pairs)
-
-    @model_validator(mode="after")
-    def _one_difference(self) -> Arm:
-        differences = [self.trains, self.base_share > 0, self.window is not None, self.untrained]
-        if sum(differences) > 1:
-            raise ValueError("an arm differs in one way: by 'stage' and 'pairs', or base_share, or window, or untrained")
-        if self.together and self.window is None:
-            raise ValueError("'together' says how windows are read: give 'window', too")
-        budget = [field for field in _BUDGET if field in self.stage]
-        if budget:
-            raise ValueError(f"{budget[0]!r} is the budget, which is the same for all arms")
-        return self
-
-
-class Question(BaseModel):
-    """A choice, the level of it that the reference stands for, and the arms that stand for the others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    asks: str = Field(min_length=1)
-    reference: str = Field(min_length=1)
-    arms: dict[str, Arm] = Field(min_length=1)
-
-
-class Plan(BaseModel):
-    """All questions, the reference, and what is the same for all arms."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seeds: tuple[int, ...] = Field(min_length=1)
-    tasks: tuple[str, ...] = Field(min_length=1)
-    stage: dict[str, Any]
-    pairs: dict[str, Any] = Field(default_factory=dict)
-    questions: dict[str, Question] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Plan:
-        unknown = [task for task in self.tasks if task not in TASK_NAMES]
-        if unknown:
-            raise ValueError(f"unknown task {unknown[0]!r}: write some of {', '.join(TASK_NAMES)}")
-        names = [name for question in self.questions.values() for name in question.arms]
-        wrong = [n for n in names if names.count(n) > 1 or n in (REFERENCE, TABLE) or not n.isidentifier()]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} cannot name an arm: names are words like batch_32, each for one arm")
-        same = [name for q in self.questions.values() for name, arm in q.arms.items() if arm == Arm(level=arm.level)]
-        if same:
-            raise ValueError(f"{same[0]!r} differs from the reference in nothing")
-        if "max_pairs" not in self.stage:
-            raise ValueError("'stage' has no max_pairs: declare the budget")
-        return self
-
-    @cached_property
-    def arms(self) -> dict[str, Arm]:
-        """Every arm by name, the reference first."""
-        others = {name: arm for question in self.questions.values() for name, arm in question.arms.items()}
-        return {REFERENCE: Arm(level=REFERENCE), **others}
-
-    def changed(self, stage: Mapping[str, Any], seeds: Sequence[int] = ()) -> Plan:
-        """The plan with other fields of the reference's stage, such as a larger budget, and other seeds.
-
-        Raises:
-            InputError: the budget would have no end.
-        """
-        changes = {"stage": {**self.stage, **stage}, "seeds": tuple(seeds) or self.seeds}
-        return _validated("the plan of ablations", {**self.model_dump(), **changes})
-
-    def options(self, name: str) -> PairOptions:
-        """How the pairs of an arm are built.
-
-        Raises:
-            InputError: a field that PairOptions does not have, or a value that it does not take.
-        """
-        given = {**self.pairs, **self.arms[name].pairs}
-        known = [field.name for field in fields(PairOptions)]
-        unknown = [field for field in given if field not in known]
-        if unknown:
-            problem = "pair tables have no such option"
-            raise InputError(f"arm '{name}', field 'pairs.{unknown[0]}'", problem, f"Known fields: {', '.join(known)}")
-        try:
-            return TypeAdapter(PairOptions).validate_python(given)
-        except ValidationError as error:
-            raise wrong_field(error, f"arm '{name}'", f"Correct {ARMS.name}", inside="pairs") from error
-
-    def config(self, name: str, seed: int) -> StageConfig:
-        """What trains an arm's model; of an arm that does not train, the reference's.
-
-        Raises:
-            InputError: a field that StageConfig does not have, or a value that it does not take.
-        """
-        text_format = self.options(name).text_format
-        return validate_config({**self.stage, "text_format": text_format, **self.arms[name].stage, "seed": seed})
-
-
-def load_plan(path: Path = ARMS) -> Plan:
-    """The declared arms.
-
-    Raises:
-        InputError: the file is not YAML, or a field is unknown, missing or wrong; the message names it.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(path, f"not valid YAML ({error})", "Mend the file at that line") from error
-    return _validated(path, content)
-
-
-def _validated(place: str | Path, content: Any) -> Plan:
-    try:
-        return Plan.model_validate(content)
-    except ValidationError as error:
-        raise wrong_field(error, place, "Correct that field") from error
 
 
 @dataclass(frozen=True)

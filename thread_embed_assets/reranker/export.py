@@ -6,11 +6,8 @@ Imports torch and onnx: import it inside functions.
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +20,7 @@ from thread_embed_assets.reranker.onnx_reranker import JOINT, JOINT_INT8, MODEL,
 from thread_embed_assets.reranker.thread_states import JointScorer, ThreadReader
 from thread_embed_assets.reranker.train import HISTORY, RerankerCheckpoint
 from thread_embed_assets.storage.atomic import atomic_folder
+from thread_embed_assets.training.onnx_graphs import quantise, write_graph
 
 TOLERANCE = 1e-4
 OUTPUT = "logits"
@@ -74,7 +72,7 @@ def export_reranker(checkpoint: RerankerCheckpoint, folder: Path, quantised: boo
         if quantised:
             for exact, target in ((MODEL, MODEL_INT8), (JOINT, JOINT_INT8)):
                 if (part / exact).exists():
-                    _quantise(part / exact, part / target)
+                    quantise(part / exact, part / target)
         int8 = difference(model, part, MODEL_INT8) if quantised else None
     return Exported(folder, distance, int8)
 
@@ -93,7 +91,7 @@ def write_onnx(model: Reranker, path: Path) -> None:
     model.transformer.set_attn_implementation("eager")
     pairs, tokens = torch.export.Dim("pairs"), torch.export.Dim("tokens")
     given = _probes(model, [[2, 3, 4, 5, 6, 7], [2, 3, 4, 5, 6]])
-    _write(model.eval(), given, INPUTS, ({0: pairs, 1: tokens}, {0: pairs, 1: tokens}, {0: pairs}), path, OUTPUT)
+    write_graph(model.eval(), given, INPUTS, ({0: pairs, 1: tokens}, {0: pairs, 1: tokens}, {0: pairs}), path, OUTPUT)
 
 
 def write_parts(model: FusedReranker, folder: Path) -> None:
@@ -102,10 +100,12 @@ def write_parts(model: FusedReranker, folder: Path) -> None:
     ids, mask, features = _probes(model, [[4, 5, 6, 7], [4, 5, 6]])
     threads, tokens, words = (torch.export.Dim(name) for name in ("threads", "tokens", "words"))
     reader = ThreadReader(model).eval()
-    _write(reader, (ids, mask), ("thread_ids", "thread_mask"), ({0: threads, 1: tokens},) * 2, folder / THREADS, "states")
+    write_graph(
+        reader, (ids, mask), ("thread_ids", "thread_mask"), ({0: threads, 1: tokens},) * 2, folder / THREADS, "states"
+    )
     with torch.inference_mode():
         states = reader(ids, mask).clone()
-    _write(
+    write_graph(
         JointScorer(model).eval(),
         (torch.tensor([[2, 3, 4]]), states, mask, features),
         ("message_ids", "thread_states", "thread_mask", INPUTS[-1]),
@@ -113,32 +113,6 @@ def write_parts(model: FusedReranker, folder: Path) -> None:
         folder / JOINT,
         OUTPUT,
     )
-
-
-def _write(model: torch.nn.Module, given: Any, names: Sequence[str], shapes: Any, path: Path, output: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch 2.13 and transformers 5 deprecate what they call of one another
-        program = torch.onnx.export(
-            model,
-            given,
-            dynamo=True,
-            verbose=False,
-            input_names=list(names),
-            output_names=[output],
-            dynamic_shapes=shapes,
-        )
-    assert program is not None
-    program.save(str(path), external_data=False)
-
-
-def _quantise(exact: Path, target: Path) -> None:
-    """Weights to 8 bits, channel by channel; activations are quantised as they come."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph = onnx.load(str(exact))
-    del graph.graph.value_info[:]  # the exporter's shapes contradict those that the quantiser infers
-    quantize_dynamic(graph, str(target), weight_type=QuantType.QInt8, per_channel=True)
 
 
 def difference(model: Reranker, package: Path, name: str = MODEL) -> float:

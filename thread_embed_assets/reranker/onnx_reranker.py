@@ -31,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 _ROUNDED = 16  # a message's tokens count as a multiple of it, so that messages of about one length leave a thread the same
 _HEAD_SHARE = 4  # a thread that is too long keeps a quarter from its start, and the rest from its end
 _AT_ONCE = 8  # pairs of like length that are padded to one
-_JOINED_AT_ONCE = 20
+_JOINED_AT_ONCE = 20  # what is filled up costs the last layers alone: one call is faster than several
 
 
 class Candidate(Protocol):
@@ -74,16 +74,16 @@ class PairReader:
     def _joined(self, message: list[int], thread: list[int]) -> list[int]:
         message = message[: self._message_tokens]
         rounded = -(-len(message) // _ROUNDED) * _ROUNDED
-        room = self._max_tokens - 3 - min(rounded, max(len(message), self._message_tokens))
+        room = self._max_tokens - 3 - min(rounded, self._message_tokens)
         if len(thread) > room:
             head = room // _HEAD_SHARE
             thread = [*thread[:head], *thread[len(thread) - (room - head) :]]
         return [self._first, *message, self._separator, *thread, self._separator]
 
 
-def padded(rows: Sequence[Sequence[int] | npt.NDArray[np.int32]]) -> tuple[Ints, Ints]:
-    """Token numbers and attention mask, int64 [rows, longest]; what fills up is 0 in both."""
-    ids = np.zeros((len(rows), max(len(row) for row in rows)), dtype=np.int64)
+def padded(rows: Sequence[Sequence[int] | npt.NDArray[np.int32]], width: int | None = None) -> tuple[Ints, Ints]:
+    """Token numbers and attention mask, int64 [rows, width] or [rows, longest]; what fills up is 0 in both."""
+    ids = np.zeros((len(rows), width or max(len(row) for row in rows)), dtype=np.int64)
     mask = np.zeros_like(ids)
     for place, row in enumerate(rows):
         ids[place, : len(row)] = row

@@ -28,15 +28,21 @@ class Amount:
     Attributes:
         synthetic: see :mod:`.synthetic.generate`.
         train_messages: of each real source, about so many at most, a sample by id; None takes all.
+        measured_messages: of each origin's dev and test, so many are asked at most; 0 asks all.
         seed: of all draws.
     """
 
     synthetic: generate.Size = "quick"
     train_messages: int | None = 150
+    measured_messages: int = 200
     seed: int = 0
 
 
-AMOUNTS: Mapping[str, Amount] = {"quick": Amount(), "standard": Amount("full", 2_400), "full": Amount("full", None)}
+AMOUNTS: Mapping[str, Amount] = {
+    "quick": Amount(),
+    "standard": Amount("full", 2_400, 1_000),
+    "full": Amount("full", None, 0),
+}
 
 
 def write_all(sources: Iterable[Source], layout: Layout, amount: Amount) -> dict[str, TableHandle]:

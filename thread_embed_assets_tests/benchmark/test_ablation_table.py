@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from thread_embed_assets.benchmark import ablation_table
+from thread_embed_assets.benchmark.ablation_plan import REFERENCE, Plan
 from thread_embed_assets.benchmark.ablation_table import write_table
-from thread_embed_assets.benchmark.ablations import REFERENCE, SCHEMAS, SCORES, Plan
+from thread_embed_assets.benchmark.ablations import SCHEMAS, SCORES
 from thread_embed_assets.benchmark.statistics import Cell, macro_bootstrap
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.fingerprint import seed

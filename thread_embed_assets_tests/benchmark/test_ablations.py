@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from thread_embed_assets.benchmark import ablations
+from thread_embed_assets.benchmark.ablation_plan import REFERENCE, Plan, load_plan
 from thread_embed_assets.benchmark.ablation_scores import DevSource
-from thread_embed_assets.benchmark.ablations import MIX, REFERENCE, Material, Plan, load_plan, read_about, run_arm
+from thread_embed_assets.benchmark.ablations import MIX, Material, read_about, run_arm
 from thread_embed_assets.benchmark.contenders import Model
 from thread_embed_assets.benchmark.tasks import build_tasks, load_tasks
 from thread_embed_assets.chat.duplicates import DUPLICATES, HELD_OUT_SHINGLES

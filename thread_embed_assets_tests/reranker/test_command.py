@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from thread_embed_assets.command_line import main
 from thread_embed_assets.language_models import anthropic_api
-from thread_embed_assets.release.search import main
 from thread_embed_assets.reranker import command
 from thread_embed_assets.reranker.calibration import Calibration, Thresholds
 from thread_embed_assets.reranker.candidates import NEW_THREAD, Candidate, Floats

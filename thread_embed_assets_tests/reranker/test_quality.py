@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from thread_embed_assets.reranker.candidates import EXAMPLES
-from thread_embed_assets.reranker.quality import leaks, split_by_profile_and_wording
+from thread_embed_assets.reranker.quality import head_is_trained, leaks, split_by_profile_and_wording
+from thread_embed_assets.reranker.train import HISTORY, RerankerCheckpoint
 from thread_embed_assets.storage.tables import TableHandle, open_table, write_tables
 
 SYNTHETIC = {"origin": "synthetic", "label": 1}
@@ -43,3 +45,29 @@ def test_a_planted_leak_is_named(tmp_path: Path, planted: dict[str, str], found:
     examples = _table(tmp_path / "leak.duckdb", [*CLEAN, SYNTHETIC | {"split": "test"} | planted])
     assert leaks(examples) == [found]
     assert not split_by_profile_and_wording(examples).passed
+
+
+def _trained(folder: Path, losses: list[float], **moved: float) -> RerankerCheckpoint:
+    (folder / HISTORY).write_text(json.dumps({"steps": [{"loss": loss} for loss in losses], "epochs": []}))
+    return RerankerCheckpoint(folder, {"moved": moved})
+
+
+def test_a_loss_that_falls_unevenly_passes(tmp_path: Path) -> None:
+    losses = [0.7, 0.5, 0.6, 0.55, 0.52, 0.5, 0.45, 0.72]  # the last batch alone is above the first
+    assert head_is_trained(_trained(tmp_path, losses, head=0.4, projection=0.2)).passed
+
+
+@pytest.mark.parametrize(
+    ("losses", "moved", "found"),
+    [
+        ([0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.7], {"head": 0.4}, "the loss went from 0.5500 to 0.6500"),
+        ([0.5], {"head": 0.4}, "the loss went from 0.5000 to 0.5000"),
+        ([0.6, 0.5, 0.4, 0.3], {"head": 0.4, "projection": 0.0}, "projection has not moved"),
+        ([0.6, 0.5, 0.4, 0.3], {"projection": 0.1}, "head has not moved"),
+    ],
+)
+def test_a_part_that_did_not_learn_is_named(
+    tmp_path: Path, losses: list[float], moved: dict[str, float], found: str
+) -> None:
+    verdict = head_is_trained(_trained(tmp_path, losses, **moved))
+    assert not verdict.passed and found in verdict.description

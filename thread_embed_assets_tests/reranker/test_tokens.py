@@ -119,3 +119,14 @@ def test_a_message_without_a_right_candidate_is_found(tokenizer: Path, tmp_path:
         prepare_rows([bad], "dev", _reader(tokenizer), tmp_path / "dev", None, 0)
     with pytest.raises(InputError, match="no examples of the split train"):
         prepare_rows([bad], "train", _reader(tokenizer), tmp_path / "train", None, 0)
+
+
+def test_batches_come_in_few_widths(tokenizer: Path, table: TableHandle, tmp_path: Path) -> None:
+    rows = prepare_rows([table], "train", _reader(tokenizer, max_tokens=30), tmp_path / "train", None, 0)
+    by_length = np.argsort(rows.lengths, kind="stable")
+    widths = set()
+    for place in by_length[::7]:
+        ids, mask, _ = rows.batch(np.array([place]))
+        assert mask.sum() == rows.lengths[place] and (ids[mask == 0] == 0).all()
+        widths.add(ids.shape[1])
+    assert widths == {16, rows.longest} and 16 < rows.longest <= 30

@@ -7,9 +7,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from thread_embed_assets.benchmark.ablation_plan import load_plan
 from thread_embed_assets.benchmark.ablation_scores import DevSource
 from thread_embed_assets.benchmark.ablation_table import write_table
-from thread_embed_assets.benchmark.ablations import Material, load_plan, run_arm
+from thread_embed_assets.benchmark.ablations import Material, run_arm
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.chat.normalise import open_normalised
 from thread_embed_assets.defs.ablations.checks import ablation_checks

@@ -38,7 +38,7 @@ class ExamplesConfig(dg.Config):
     deps=[dg.AssetDep(name, partition_mapping=_ALL) for name in ("raw_dataset", "conversations")],
     kinds={"duckdb"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
 )
 def reranker_examples(
     context: dg.AssetExecutionContext, config: ExamplesConfig, layout: LayoutResource
@@ -87,7 +87,7 @@ class TrainConfig(dg.Config):
     kinds={"pytorch"},
     owners=OWNERS,
     pool="gpu",
-    code_version="1",
+    code_version="2",
     retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
 )
 def reranker_checkpoint(
@@ -132,7 +132,7 @@ class ResultsConfig(dg.Config):
     links: bool = Field(False, description="Link the annotated logs of `irc_disentangle`, too: half an hour on one core.")
 
 
-@dg.asset(group_name="reranker", deps=[reranker_checkpoint], kinds={"duckdb"}, owners=OWNERS, pool="gpu", code_version="1")
+@dg.asset(group_name="reranker", deps=[reranker_checkpoint], kinds={"duckdb"}, owners=OWNERS, pool="gpu", code_version="2")
 def reranker_results(
     context: dg.AssetExecutionContext, config: ResultsConfig, layout: LayoutResource, gpu: GpuResource
 ) -> dg.MaterializeResult[None]:
@@ -169,7 +169,7 @@ def reranker_results(
     )
 
 
-@dg.asset(group_name="reranker", deps=[reranker_results], kinds={"onnx"}, owners=OWNERS, code_version="1")
+@dg.asset(group_name="reranker", deps=[reranker_results], kinds={"onnx"}, owners=OWNERS, code_version="2")
 def reranker_package(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg.MaterializeResult[None]:
     """`models/thread-reranker`: ONNX, tokenizer, features and how sure to be, which the router and other programs load.
 

@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 import duckdb
 
-from thread_embed_assets.benchmark.ablations import MIX, REFERENCE, SCORES, load_plan
+from thread_embed_assets.benchmark.ablation_plan import REFERENCE, load_plan
+from thread_embed_assets.benchmark.ablations import MIX, SCORES
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.checkpoint import latest_checkpoint
