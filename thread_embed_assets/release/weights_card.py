@@ -67,7 +67,7 @@ def card(manifest: Mapping[str, Any], results: Mapping[str, Any]) -> str:
         stages=", ".join(stages),
         rebuild="\n".join(manifest["rebuild"]),
         fidelity=_fidelity(results["fidelity"]),
-        compared=_compared(manifest["compared"]),
+        compared=compared_words(manifest["compared"]),
         leaderboard=_leaderboard(results["leaderboard"]),
     )
 
@@ -81,7 +81,8 @@ def _fidelity(found: Mapping[str, Any]) -> str:
     )
 
 
-def _compared(compared: Mapping[str, Any]) -> str:
+def compared_words(compared: Mapping[str, Any]) -> str:
+    """What is known of benchmark texts among the training texts."""
     if not compared:
         return "Its training texts were not compared with the benchmark's texts when it was packed."
     hit = ", ".join(f"`{name}` {about['dev_texts_hit']}" for name, about in compared.items() if about["dev_texts_hit"])

@@ -8,22 +8,27 @@ from pydantic import Field
 from thread_embed_assets.defs.benchmark.checks import task_checks
 from thread_embed_assets.defs.gates import keys_of, require_passed
 from thread_embed_assets.defs.metadata import OWNERS, counts_table
-from thread_embed_assets.defs.partitions import CATALOG, MIXES
+from thread_embed_assets.defs.partitions import CATALOG, MIXES, stores
+from thread_embed_assets.defs.release.checks import package_checks
 from thread_embed_assets.defs.resources import LayoutResource, many
 from thread_embed_assets.defs.training.checks import CHECKPOINTS, checks_of
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.release.benchmark_dataset import package_benchmark
+from thread_embed_assets.release.card_facts import facts_of_checkpoint
 from thread_embed_assets.release.command import OPEN, pack_compared
-from thread_embed_assets.release.package import publish
-from thread_embed_assets.release.weights import CARD
+from thread_embed_assets.release.package import publish, publish_released
+from thread_embed_assets.release.store_roundtrip import HELD_OUT_THREADS, QUERIES, results_table, round_trip_of
+from thread_embed_assets.release.weights import CARD, Released
 from thread_embed_assets.storage.fingerprint import of_folder
-from thread_embed_assets.training.checkpoint import final_checkpoint
+from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.training.checkpoint import Checkpoint, final_checkpoint
 
 
 class ModelPackageConfig(dg.Config):
     """Which checkpoint becomes the model that people load."""
 
     mix: str = Field("", description="A mix; empty takes `all` where it has a checkpoint, else the first mix that has one.")
+    released: str = Field("", description="A model below `models/released`, by name, in place of a mix's.")
 
 
 @dg.asset(
@@ -31,30 +36,78 @@ class ModelPackageConfig(dg.Config):
     deps=[*CHECKPOINTS, "leaderboard"],
     kinds={"huggingface"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
 )
 def model_package(
     context: dg.AssetExecutionContext, config: ModelPackageConfig, layout: LayoutResource
 ) -> dg.MaterializeResult[None]:
-    """`models/thread-embed`: a checkpoint's model with its card, loaded by plain `SentenceTransformer`.
+    """`models/thread-embed`: a model in the hub's format with card and chat helper, loaded by plain `SentenceTransformer`.
 
-    Needs a checkpoint that loads. Seconds; the old model stays until the new one has been loaded and tried.
+    Needs a checkpoint that loads, or a released model. Seconds; the old model stays until the new one has been loaded and
+    embeds as it was trained to. The card's numbers come from manifests, the leaderboard and the general tasks, if there.
     """
     place = layout.layout()
     if config.mix and config.mix not in MIXES:
         raise InputError("model_package, field 'mix'", f"unknown mix {config.mix!r}", f"Known mixes: {', '.join(MIXES)}")
+    if config.released:
+        return _told(publish_released(config.released, place, CATALOG), place)
     for mix in [config.mix] if config.mix else MIXES:
         checkpoint = final_checkpoint(place, mix)
         if checkpoint is not None:
             break
     else:
         problem = f"no checkpoint of {config.mix or 'any mix'}"
-        raise InputError("model_package", problem, "Run the train job first")
+        raise InputError("model_package", problem, "Run the train job first, or name a released model")
     require_passed(context.instance, keys_of(checks_of(checkpoint)), mix)
-    folder = publish(checkpoint.model, place, checkpoint.manifest)
+    publish(checkpoint.model, place, facts_of_checkpoint(checkpoint, place, CATALOG))
+    return _told(checkpoint, place)
+
+
+def _told(model: Checkpoint | Released, layout: Layout) -> dg.MaterializeResult[None]:
+    mix = model.manifest["mix"] if isinstance(model, Checkpoint) else ""
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(checkpoint.fingerprint),
-        metadata={"mix": mix, "fingerprint": checkpoint.fingerprint, "folder": dg.MetadataValue.path(folder)},
+        data_version=dg.DataVersion(model.fingerprint),
+        metadata={
+            "mix": mix,
+            "fingerprint": model.fingerprint,
+            "folder": dg.MetadataValue.path(layout.promoted_model),
+            "card": _page(layout.promoted_model / CARD),
+        },
+    )
+
+
+def _page(card: Path) -> dg.MarkdownMetadataValue:
+    """A README without its front matter."""
+    return dg.MetadataValue.md(card.read_text(encoding="utf-8").split("---\n", 2)[-1])
+
+
+class OnnxModelConfig(dg.Config):
+    """What is exported."""
+
+    quantised: bool = Field(True, description="Also write `model_int8.onnx`.")
+
+
+@dg.asset(group_name="release", deps=[model_package], kinds={"onnx"}, owners=OWNERS, code_version="1")
+def onnx_model(
+    context: dg.AssetExecutionContext, config: OnnxModelConfig, layout: LayoutResource
+) -> dg.MaterializeResult[None]:
+    """`models/thread-embed-onnx`: the promoted model with pooling, token weights and normalisation in one ONNX graph.
+
+    Needs the model package. A minute; the old folder stays unless the new one embeds as torch does, to 1e-4.
+    """
+    from thread_embed_assets.release.export import export_model
+
+    place = layout.layout()
+    require_passed(context.instance, keys_of(package_checks))
+    exported = export_model(place.promoted_model, place.onnx_package, config.quantised)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(of_folder(exported.folder)),
+        metadata={
+            "difference": exported.difference,
+            **({} if exported.cosine_int8 is None else {"cosine_int8": exported.cosine_int8}),
+            **{path.name: path.stat().st_size for path in sorted(exported.folder.glob("*.onnx"))},
+            "folder": dg.MetadataValue.path(exported.folder),
+        },
     )
 
 
@@ -94,7 +147,7 @@ def released_weights(
         metadata={
             "bytes": sum(file.stat().st_size for file in released.folder.iterdir()),
             "weights_sha256": released.weights_sha256,
-            "card": dg.MetadataValue.md((released.folder / CARD).read_text(encoding="utf-8").split("---\n", 2)[-1]),
+            "card": _page(released.folder / CARD),
             "folder": dg.MetadataValue.path(released.folder),
         },
     )
@@ -122,9 +175,45 @@ def benchmark_dataset(
         metadata={
             "queries": counts_table(sizes),
             "withheld": ", ".join(package.withheld) or "none",
-            "datasheet": dg.MetadataValue.md(
-                (package.folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[-1]
-            ),
+            "datasheet": _page(package.folder / "README.md"),
             "folder": dg.MetadataValue.path(package.folder),
+        },
+    )
+
+
+class VectorStoreConfig(dg.Config):
+    """What is indexed and asked."""
+
+    model: str = Field("", description="A model folder, a released model's name or an id; empty takes the one search uses.")
+    threads: int = Field(HELD_OUT_THREADS, ge=1, description="Held-out threads indexed, at most, of all sources together.")
+    queries: int = Field(QUERIES, ge=1, description="Queries asked, at most: opening messages of some of them.")
+
+
+@dg.asset(
+    group_name="release",
+    partitions_def=stores,
+    deps=[dg.AssetDep("conversations", partition_mapping=dg.AllPartitionMapping()), "model_package"],
+    owners=OWNERS,
+    kinds={"vectorstore"},
+    code_version="1",
+)
+def vector_store_roundtrip(
+    context: dg.AssetExecutionContext, config: VectorStoreConfig, layout: LayoutResource
+) -> dg.MaterializeResult[None]:
+    """`data/stores/<store>`: a vector store built from the held-out threads, closed, opened and asked, beside exact search.
+
+    Needs conversations, the model that search uses, and the store's package or server: one that is not there fails by name.
+    Seconds a store once the threads are embedded.
+    """
+    place = layout.layout()
+    result = round_trip_of(context.partition_key, place, config.model or None, config.threads, config.queries)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(result.fingerprint),
+        metadata={
+            "recall@10": result.recall,
+            "recall@10 with filters": result.filtered_recall,
+            "dagster/partition_row_count": result.threads,
+            "table": dg.MetadataValue.md(results_table(place)),
+            "dagster/uri": place.store_roundtrip(context.partition_key).as_uri(),
         },
     )

@@ -1,0 +1,1 @@
+"""Vector stores behind one narrow interface, one module per store."""
