@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 MIXES := all,without_irc,without_slack,without_dialogue
 REAL := irc_disentangle,slack_dev_chats,topical_chat,duraspace_irc
 
-.PHONY: demo real transfer reranker ui test check benchmark clean
+.PHONY: demo real transfer reranker ui test check audit docs benchmark clean
 
 demo: $(INSTALLED)  ## the whole graph on the sample workspace, in about ten minutes on two cores
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources sample_workspace --mix sample_workspace --profile quick
@@ -27,7 +27,7 @@ reranker: $(INSTALLED)  ## the thread reranker on quick data: simulated users an
 
 ui: $(INSTALLED)  ## the Dagster UI on the instance of demo and real, at http://127.0.0.1:3000
 	$(BIN)/dagster instance concurrency set gpu 1
-	$(BIN)/dg dev --host 127.0.0.1 --port $${PORT:-3000}
+	$(BIN)/python -m thread_embed_assets.defs.ui --host 127.0.0.1 --port $${PORT:-3000}
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
@@ -36,6 +36,12 @@ check: $(INSTALLED)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(INSTALLED)  ## installed packages as pinned, and no known holes in them, where an advisory service can be asked
+	$(BIN)/python .ci/audit.py
+
+docs: $(INSTALLED)  ## thread_embed_assets/configuration.md, from the types
+	$(BIN)/python -m thread_embed_assets.defs.configuration
 
 benchmark: $(INSTALLED)  ## messages/s and pairs/s of one core, as JSON
 	$(BIN)/python -m thread_embed_assets_tests.performance.throughput

@@ -111,7 +111,7 @@ def verdicts(built: Normalised, pairs: list[TableHandle]) -> list[quality.Verdic
 
 
 def test_with_masking_off_they_survive_and_every_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thread_embed_assets.chat.normalise.mask_secrets", lambda text: text)
+    monkeypatch.setattr("thread_embed_assets.chat.filters.mask_secrets", lambda text: text)
     layout, built, pairs = build(tmp_path)
     found = surviving(written(layout))
     tables = {place.rpartition(", ")[2] for _, place in found}

@@ -7,13 +7,12 @@ the parser's order, and are the same however many workers there are.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
-from itertools import islice, repeat
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from thread_embed_assets.chat.cleaning import clean
-from thread_embed_assets.chat.language import identify
-from thread_embed_assets.chat.model import CONVERSATIONS, MESSAGES, Conversation, Kind, Message, Split, microseconds
+from thread_embed_assets.chat.filters import STAGED, Filters
+from thread_embed_assets.chat.model import CONVERSATIONS, MESSAGES, Conversation, Message, Split
 from thread_embed_assets.chat.near_copies import CONVERSATION_THRESHOLD, MESSAGE_THRESHOLD, HeldOutShingles, contained
 from thread_embed_assets.chat.people import Masker
-from thread_embed_assets.chat.secrets import mask_secrets
 from thread_embed_assets.chat.splits import Assignment
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.atomic import temporary_folder
@@ -35,22 +32,16 @@ from thread_embed_assets.storage.parallel import ordered_map
 from thread_embed_assets.storage.tables import (
     TableHandle,
     connect_in_memory,
-    of_columns,
     open_table,
-    record_batch,
     write_tables,
 )
 
-SHORT_WORDS = 3
-MOST_SHORT_SHARE = 0.5
-LANGUAGE = "en"
 LANGUAGES_COUNTED = 12
 LONGEST_CONVERSATION = 20_000
 """Messages; a longer conversation goes on as another one, so that whoever reads conversations holds no more than this."""
 
 _BATCH_MESSAGES = 2_000
 _INLINE_BATCHES = 10
-_MOST_ROSTERS = 64
 _LOG_EVERY = 100_000
 
 logger = logging.getLogger(__name__)
@@ -77,7 +68,13 @@ SplitPlan = Callable[[Iterable[tuple[str, float]]], Assignment]
 
 
 def normalise(
-    parsed: Iterable[Conversation], masker: Masker, plan: SplitPlan, path: Path, *, fewest_messages: int = 3
+    parsed: Iterable[Conversation],
+    masker: Masker,
+    plan: SplitPlan,
+    path: Path,
+    *,
+    fewest_messages: int = 3,
+    keep_all: bool = False,
 ) -> Normalised:
     """Clean, mask, filter and split one source's conversations into the file at ``path``.
 
@@ -87,17 +84,19 @@ def normalise(
         plan: decides splits once every kept conversation's channel and time are known.
         path: the file to write.
         fewest_messages: a conversation of which fewer are left is dropped.
+        keep_all: drop no conversation for its shortness, its language, or since another says the same: what people search
+            in is not what a model should learn from.
 
     Raises:
         InputError: nothing was parsed, or nothing was left; the counts in the message say why.
     """
     with temporary_folder(path) as folder:
         staged = _Staged(folder)
-        counts = _stage(parsed, Filters(masker, fewest_messages), staged, path.stem)
+        counts = _stage(parsed, Filters(masker, 1 if keep_all else fewest_messages, keep_all), staged, path.stem)
         if not staged.rows:
             problem = f"no conversation is left after parsing and filters ({dict(counts) or 'nothing was parsed'})"
             raise InputError(path, problem, "Check that the source's files and `format` in the catalogue belong together")
-        _split(staged, plan, counts, path)
+        _split(staged, plan, counts, path, keep_all)
     return open_normalised(path)
 
 
@@ -147,117 +146,6 @@ def _parts(conversation: Conversation, counts: Counter[str]) -> Iterator[Convers
         yield replace(conversation, id=name, messages=messages[start : start + LONGEST_CONVERSATION])
 
 
-@dataclass(frozen=True)
-class Cleaned:
-    """What the filters left of a batch.
-
-    Attributes:
-        conversations: rows of ``CONVERSATIONS``, their split the published one, and a digest of their texts.
-        messages: their rows of ``MESSAGES``, in the same order.
-        counts: what the filters did, by name.
-        met: the people met, for :meth:`Masker.meet`.
-    """
-
-    conversations: pa.RecordBatch
-    messages: pa.RecordBatch
-    counts: Counter[str]
-    met: Any
-
-
-_STAGED = CONVERSATIONS.append(pa.field("digest", pa.binary(16)))
-
-
-@dataclass
-class Filters:
-    """Cleans batches of conversations, and counts what each step removed."""
-
-    masker: Masker
-    fewest_messages: int = 3
-    _counts: Counter[str] = field(default_factory=Counter)
-    _rosters: dict[frozenset[str], frozenset[str]] = field(default_factory=dict)
-
-    def __call__(self, batch: Iterable[Conversation]) -> Cleaned:
-        self._counts = Counter()
-        heads: list[tuple[Any, ...]] = []
-        rows: list[list[Any]] = [[] for _ in MESSAGES]
-        for conversation in self._with_known_rosters(list(batch)):
-            head = self._filter(conversation)
-            if head is not None:
-                heads.append(head)
-                for column, values in zip(rows, _columns(conversation), strict=True):
-                    column.extend(values)
-        met = self.masker.take_met()
-        return Cleaned(record_batch(heads, _STAGED), of_columns(rows, MESSAGES), self._counts, met)
-
-    def _with_known_rosters(self, batch: list[Conversation]) -> list[Conversation]:
-        """A roster that came through a pipe is a new object each time, and comparing large ones costs more than masking."""
-        if len(self._rosters) > _MOST_ROSTERS:
-            self._rosters.clear()
-        for name in ("roster", "onlookers"):
-            known = {id(names): self._rosters.setdefault(names, names) for names in map(attrgetter(name), batch)}
-            for conversation in batch:
-                setattr(conversation, name, known[id(getattr(conversation, name))])
-        return batch
-
-    def _filter(self, conversation: Conversation) -> tuple[Any, ...] | None:
-        """The row of a conversation that is kept, its messages cleaned in place; None when a filter drops it."""
-        counts = self._counts
-        counts["parsed_conversations"] += 1
-        counts["parsed_messages"] += len(conversation.messages)
-        conversation.messages = messages = self._clean_messages(conversation)
-        if len(messages) < self.fewest_messages:
-            counts["dropped_too_few_messages"] += 1
-            return None
-        short = sum(1 for m in messages if m.text.count(" ") + 1 < SHORT_WORDS)
-        if short > MOST_SHORT_SHARE * len(messages):
-            counts["dropped_mostly_short_messages"] += 1
-            return None
-        language, score = identify(m.text for m in messages)
-        counts[f"language_{language}"] += 1
-        if language != LANGUAGE:
-            counts["dropped_not_english"] += 1
-            return None
-        c = conversation
-        digest = hashlib.blake2b("\n".join(m.text for m in messages).encode(), digest_size=16).digest()
-        head = (c.id, c.source, c.platform, c.channel, str(c.truth), c.published_split or "")
-        span = (microseconds(c.start), microseconds(c.end))
-        people = len({m.author for m in messages})
-        return (*head, *span, len(messages), people, language, score, c.origin, digest)
-
-    def _clean_messages(self, parsed: Conversation) -> list[Message]:
-        kept: list[Message] = []
-        mask, person, platform = self.masker.mask, self.masker.person, parsed.platform
-        roster, onlookers = parsed.roster, parsed.onlookers
-        for message in parsed.messages:
-            if message.kind is not Kind.TEXT:
-                self._counts[f"removed_{message.kind}_messages"] += 1
-                continue
-            text = mask(mask_secrets(clean(message.text, platform)), roster, onlookers)
-            if not text:
-                self._counts["removed_empty_messages"] += 1
-                continue
-            kept.append(Message(message.id, person(message.author), text, message.time, message.parents))
-        ids = {m.id for m in kept}
-        for message in kept:
-            if message.parents:
-                message.parents = tuple(p for p in message.parents if p in ids)
-        return kept
-
-
-def _columns(conversation: Conversation) -> tuple[Iterable[Any], ...]:
-    """The conversation's rows of ``MESSAGES``, column by column."""
-    messages = conversation.messages
-    return (
-        repeat(conversation.id, len(messages)),
-        range(len(messages)),
-        [m.id for m in messages],
-        [m.author for m in messages],
-        [m.text for m in messages],
-        [microseconds(m.time) for m in messages],
-        [m.parents for m in messages],
-    )
-
-
 def _stage(parsed: Iterable[Conversation], filters: Filters, staged: _Staged, name: str) -> Counter[str]:
     counts: Counter[str] = Counter()
     logged = 0
@@ -297,7 +185,7 @@ class _Staged:
         with (
             pa.OSFile(first, "wb") as head_file,
             pa.OSFile(second, "wb") as row_file,
-            pa.ipc.new_stream(head_file, _STAGED, options=options) as heads,
+            pa.ipc.new_stream(head_file, STAGED, options=options) as heads,
             pa.ipc.new_stream(row_file, MESSAGES, options=options) as rows,
         ):
 
@@ -326,8 +214,8 @@ Places = NDArray[np.int8]
 """For each conversation its place in ``_SPLITS``, or why it has none."""
 
 
-def _split(staged: _Staged, plan: SplitPlan, counts: Counter[str], path: Path) -> None:
-    places = _places(staged, plan)
+def _split(staged: _Staged, plan: SplitPlan, counts: Counter[str], path: Path, keep_copies: bool) -> None:
+    places = _places(staged, plan, keep_copies)
     test, dev = HeldOutShingles(), HeldOutShingles()
     for conversations, messages, some in _placed(staged, places):
         sizes = conversations["message_count"].to_numpy()
@@ -346,9 +234,10 @@ def _split(staged: _Staged, plan: SplitPlan, counts: Counter[str], path: Path) -
         logger.info("%s: %s", path.stem, writer.counts)
 
 
-def _places(staged: _Staged, plan: SplitPlan) -> Places:
+def _places(staged: _Staged, plan: SplitPlan, keep_copies: bool) -> Places:
     places = np.zeros(staged.rows, dtype=np.int8)
-    places[_later_copies(staged)] = _COPY
+    if not keep_copies:
+        places[_later_copies(staged)] = _COPY
 
     def starts() -> Iterator[tuple[str, float]]:
         done = 0

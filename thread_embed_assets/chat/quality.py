@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from thread_embed_assets.chat.filters import LANGUAGE
 from thread_embed_assets.chat.language import identify
 from thread_embed_assets.chat.leaks import no_leaks
 from thread_embed_assets.chat.model import CONVERSATIONS, MESSAGES
-from thread_embed_assets.chat.normalise import LANGUAGE, Normalised
+from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.chat.read import read_conversations
 from thread_embed_assets.chat.words import is_everyday_word
 from thread_embed_assets.storage.fingerprint import fraction

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import ijson
+import numpy as np
 
 from thread_embed_assets.errors import InputError
 
@@ -20,7 +22,13 @@ _BYTE_ORDER_MARKS = {  # the longer first: that of UTF-16 opens that of UTF-32
     codecs.BOM_UTF8: "utf-8-sig",
 }
 _BLOCK = 2**18
+DEEPEST = 500  # levels; ijson keeps a path for each, so that memory grows with the square
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_LEVELS = np.zeros(256, dtype=np.int8)
+_LEVELS[list(b"[{")], _LEVELS[list(b"]}")] = 1, -1
 _CUT_SHORT = "The file may be cut short: fetch the source or make the export again"
+
+_TOO_DEEP, _NO_EXPORT = "its JSON is nested hundreds of levels deep", "No chat program writes this; ask where it comes from"
 
 
 def read_text(path: Path) -> str:
@@ -46,6 +54,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}", f"not valid JSON ({error.msg})", _CUT_SHORT) from error
+    except RecursionError:
+        raise InputError(path, _TOO_DEEP, _NO_EXPORT) from None
 
 
 def stream_json(path: Path, prefix: str) -> Iterator[Any]:
@@ -57,7 +67,7 @@ def stream_json(path: Path, prefix: str) -> Iterator[Any]:
     count, encoding = 0, _encoding(path)
     with path.open("rb") if encoding == "utf-8" else _AsUtf8(path, encoding) as file:
         try:
-            for value in ijson.items(file, prefix, use_float=True, buf_size=_BLOCK):
+            for value in ijson.items(_Shallow(path, file), prefix, use_float=True, buf_size=_BLOCK):
                 yield value
                 count += 1
         except (ijson.JSONError, UnicodeDecodeError) as error:
@@ -79,6 +89,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             for number, line in enumerate(lines, start=1):
                 if not line.isspace():
                     yield f"{path}:{number}", json.loads(line)
+        except RecursionError:
+            raise InputError(f"{path}:{number}", _TOO_DEEP, _NO_EXPORT) from None
         except json.JSONDecodeError as error:
             place = f"{path}:{number}:{error.colno}"
             raise InputError(place, f"not valid JSON ({error.msg})", _CUT_SHORT) from error
@@ -114,6 +126,35 @@ class _AsUtf8:
 
     def __exit__(self, *_: object) -> None:
         self._text.close()
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Shallow:
+    """Passes JSON on while its brackets, those in strings left out, are no deeper than ``DEEPEST``."""
+
+    def __init__(self, path: Path, file: Readable) -> None:
+        self._path = path
+        self._file = file
+        self._depth = 0
+        self._inside = 0  # 1 inside a string
+        self._escape = b""  # the backslash that ended the last block
+
+    def read(self, size: int) -> bytes:
+        block = self._file.read(size)
+        unescaped = _ESCAPED.sub(b"", self._escape + block)
+        self._escape = b"\\" if unescaped.endswith(b"\\") else b""
+        pieces = unescaped.split(b'"')
+        outside = b"".join(pieces[self._inside :: 2])
+        self._inside = (self._inside + len(pieces) - 1) % 2
+        levels = self._depth + np.cumsum(_LEVELS[np.frombuffer(outside, dtype=np.uint8)], dtype=np.int64)
+        if levels.size:
+            self._depth = int(levels[-1])
+            if levels.max() > DEEPEST:
+                raise InputError(self._path, _TOO_DEEP, _NO_EXPORT)
+        return block
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS, TextFormat
+from thread_embed_assets.chat import formats
+from thread_embed_assets.chat.formats import DEFAULT_FORMAT, FORMATS, TextFormat, chat_text
 from thread_embed_assets.chat.model import Message
 
 A, B, C = "p_00000000aa", "p_00000000bb", "p_00000000cc"
@@ -96,3 +102,53 @@ def test_numbers_start_at_one_without_gaps(messages: list[Message]) -> None:
 def test_speakers_with_mentions_dropped() -> None:
     mixed = TextFormat("mixed", speaker=True)
     assert mixed.render(TALK[:2]) == "speaker_1: does it start?\nspeaker_2: not here, ask or"
+
+
+CHAT = [
+    {"author": "Ann", "text": "bo: is the build red?", "time": 60.0},
+    {"author": "bo", "text": "<@Ann> yes, ask @ann-lee or @cy; mail me@ann", "time": datetime(1970, 1, 1, 0, 6, tzinfo=UTC)},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plain", "is the build red?\nyes, ask @ann-lee or; mail me@ann"),
+        (
+            "speakers",
+            "speaker_1: @speaker_2: is the build red?\nspeaker_2: @speaker_1 yes, ask @ann-lee or @speaker_3; mail me@ann",
+        ),
+        ("times", "is the build red?\n[+5m] yes, ask @ann-lee or; mail me@ann"),
+    ],
+)
+def test_a_chat_of_plain_messages_is_masked_and_written(name: str, text: str) -> None:
+    assert chat_text(CHAT, name, people=["cy"]) == text
+
+
+def test_a_chat_is_written_as_training_wrote_it() -> None:
+    """Whoever wrote the tables called people p_...; the same people by name give the same text."""
+    messages = [
+        Message("1", "p_00000000aa", "<@p_00000000bb>: red?", 0.0),
+        Message("2", "p_00000000bb", "no <@p_00000000aa>", 90.0),
+    ]
+    named = [{"author": "ann", "text": "<@bo>: red?", "time": 0.0}, {"author": "bo", "text": "no <@ann>", "time": 90.0}]
+    for name, text_format in FORMATS.items():
+        assert chat_text(named, name) == text_format.render(messages)
+
+
+def test_a_copy_beside_a_model_reads_its_format_and_needs_no_package(tmp_path: Path) -> None:
+    shutil.copyfile(formats.__file__, tmp_path / "chat_text.py")
+    (tmp_path / "config_sentence_transformers.json").write_text('{"text_format": "speakers"}')
+    code = """
+import sys, chat_text
+print(chat_text.chat_text([{"author": "ann", "text": "red?"}]), "thread_embed_assets" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "speaker_1: red? False\n"
+
+
+def test_what_is_no_chat_is_refused() -> None:
+    with pytest.raises(ValueError, match="message 1 has no 'author'"):
+        chat_text([CHAT[0], {"text": "hi"}])
+    with pytest.raises(ValueError, match="Known formats: plain"):
+        chat_text(CHAT, "prose")

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thread_embed_assets.chat import filters, splits
 from thread_embed_assets.chat import normalise as module
-from thread_embed_assets.chat import splits
 from thread_embed_assets.chat.model import Conversation, Kind, Message, Split, Truth
 from thread_embed_assets.chat.normalise import Normalised, SplitPlan, normalise, open_normalised
 from thread_embed_assets.chat.people import Masker
@@ -98,7 +98,7 @@ def test_languages_are_counted_before_they_are_dropped_and_rare_ones_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter(["de", "fr", "en", "de", "ru", "de", "fr", "it"])
-    monkeypatch.setattr(module, "identify", lambda texts: (list(texts) and next(found), 0.9))
+    monkeypatch.setattr(filters, "identify", lambda texts: (list(texts) and next(found), 0.9))
     monkeypatch.setattr(module, "LANGUAGES_COUNTED", 2)
     too_short = parsed(8, sentences(2, "short"))
     built = build(tmp_path, [*(parsed(n) for n in range(8)), too_short])
@@ -399,9 +399,9 @@ def test_a_roster_is_sent_once_a_batch_and_known_again(tmp_path: Path) -> None:
     masker = Masker("made", b"k" * 16, {})
     seen: list[frozenset[str]] = []
     masker.mask = lambda text, names, onlookers: seen.append(names) or text  # type: ignore[method-assign,func-returns-value]
-    filters = module.Filters(masker)
+    cleaned = filters.Filters(masker)
     for _ in range(3):
-        filters(pickle.loads(sent))
+        cleaned(pickle.loads(sent))
     assert len({id(names) for names in seen}) == 1
     assert seen[0] == roster
 

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import codecs
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.sources.text_files import read_json, read_json_lines, read_text, stream_json
+from thread_embed_assets.sources import text_files
+from thread_embed_assets.sources.text_files import DEEPEST, read_json, read_json_lines, read_text, stream_json
 
 
 def _all_of(path: Path) -> Iterator[Any]:
@@ -115,3 +119,46 @@ def test_lines_of_json_are_numbered_as_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not valid JSON") as caught:
         next(lines)
     assert caught.value.place.startswith(f"{path}:4:")
+
+
+@pytest.mark.parametrize("read", [read_json, lambda path: list(read_json_lines(path))])
+def test_json_that_is_nested_to_exhaust_the_stack_is_an_error_like_others(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    (tmp_path / "deep.json").write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(InputError, match=r"deep\.json.*nested hundreds of levels deep"):
+        read(tmp_path / "deep.json")
+
+
+DEEP = DEEPEST + 1
+SOUND = ["", "[", "]]]}", 'a "quoted [[" bracket', "back\\slash [", "ends with \\", '\\"[', "{" * 2_000, "ümlaut ["]
+
+
+@pytest.mark.parametrize("nested", ["[" * DEEP, '[{"a":' * DEEP, '["]",' * DEEP, "[ " * DEEP + "1" + "]" * DEEP])
+@pytest.mark.parametrize("block", [7, 2**18])
+def test_a_stream_that_is_nested_to_exhaust_memory_is_refused_before(
+    tmp_path: Path, nested: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ijson keeps a path for each level: 100 kB of brackets took all the memory of a machine."""
+    monkeypatch.setattr(text_files, "_BLOCK", block)
+    (tmp_path / "deep.json").write_text(f'{{"messages": [{{"text": "a"}}, {nested}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"deep\.json.*nested hundreds of levels deep"):
+        list(stream_json(tmp_path / "deep.json", "messages.item"))
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 64, 2**18])
+def test_brackets_in_strings_are_no_levels(tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_files, "_BLOCK", block)
+    values = [{"text": text, "more": [text, {"deep": [[text]]}]} for text in SOUND] * 3
+    (tmp_path / "a.json").write_text(json.dumps({"messages": values}), encoding="utf-8")
+    assert list(stream_json(tmp_path / "a.json", "messages.item")) == values
+
+
+@given(st.lists(st.text(alphabet='[]{}"\\a', max_size=30), max_size=8), st.integers(1, 40))
+def test_whatever_strings_hold_the_values_come_through(texts: list[str], block: int) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_files, "_BLOCK", block)
+        patch.setattr(text_files, "DEEPEST", 3)
+        json.dump({"messages": texts}, file)
+        file.flush()
+        assert list(stream_json(Path(file.name), "messages.item")) == texts
