@@ -4,13 +4,14 @@ import dagster as dg
 import pytest
 import yaml
 
-from thread_embed_assets.defs.partitions import arms, mixes, sources
+from thread_embed_assets.defs.partitions import arms, mixes, sources, stores
 from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
 from thread_embed_assets_tests.defs.runs import definitions
 
 SOURCES = "sources"
 MIXES = "mixes"
 ARMS = "arms"
+STORES = "stores"
 PAIR_CHECKS = {
     "non_empty",
     "schema",
@@ -113,7 +114,9 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
         {"stage1_checkpoint", "stage2_checkpoint", "stage3_checkpoint", "benchmark_tasks"},
         {"restores_bit_for_bit", "may_be_passed_on"},
     ),
-    "model_package": ("release", None, {*CHECKPOINTS, "leaderboard"}, set()),
+    "vector_store_roundtrip": ("release", STORES, {"conversations", "model_package"}, {"recall_at_10"}),
+    "model_package": ("release", None, {*CHECKPOINTS, "leaderboard"}, {"loads_plainly_and_encodes_the_same"}),
+    "onnx_model": ("release", None, {"model_package"}, {"exported_encodes_the_same"}),
     "reranker_examples": (
         "reranker",
         None,
@@ -146,12 +149,14 @@ JOBS = {
     "ablate": {"ablation"},
     "compare": {"ablation_table"},
     "release": {"released_weights"},
+    "store": {"vector_store_roundtrip"},
+    "export": {"onnx_model"},
     "rerank": {"reranker_examples", "reranker_checkpoint", "reranker_results", "reranker_package"},
 }
 
 
 def _partitions(definition: dg.PartitionsDefinition[str] | None) -> str | None:
-    known: dict[dg.PartitionsDefinition[str], str] = {sources: SOURCES, mixes: MIXES, arms: ARMS}
+    known: dict[dg.PartitionsDefinition[str], str] = {sources: SOURCES, mixes: MIXES, arms: ARMS, stores: STORES}
     return None if definition is None else known.get(definition, f"unknown: {definition}")
 
 

@@ -1,4 +1,4 @@
-"""Imports flow one way: storage, chat, language_models, sources, pairs, training, benchmark, reranker, release, defs."""
+"""Imports flow one way, from storage and chat up to search, the command line and the definitions, as ``LAYERS`` says."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ LAYERS = (
     "benchmark",
     "reranker",
     "release",
+    "search",
+    "examples",
+    "command_line",
     "defs",
     "definitions",
 )

@@ -18,6 +18,7 @@ from thread_embed_assets.benchmark.embeddings import Role, Vectors
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.language_models.service import ATTEMPTS, BusyError, busy, out_of_money, retrying, said
 from thread_embed_assets.language_models.tokens import cut_to, estimate_tokens
+from thread_embed_assets.storage.addresses import fault_of
 from thread_embed_assets.storage.fingerprint import of_json
 
 logger = logging.getLogger(__name__)
@@ -104,9 +105,8 @@ class ApiEncoder:
         self._model = model.partition("/")[2]
         self._key = key
         self._url = (os.environ.get(provider.url_variable) or provider.url).rstrip("/")
-        if not self._url.startswith(("https://", "http://")):
-            problem = f"{self._url!r} is no URL"
-            raise InputError(provider.url_variable, problem, f"Give it the form of {provider.url}, or unset it")
+        if fault := fault_of(self._url):
+            raise InputError(provider.url_variable, fault, f"Give it the form of {provider.url}, or unset it")
         self._dollars = dollars_per_million_tokens
         self._prompts: dict[Role, str] = {"query": query_prompt or "", "document": document_prompt or ""}
         self._client = httpx.Client(timeout=_TIMEOUT, headers={"Authorization": f"Bearer {key}"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,22 +33,43 @@ def windows(text: str, characters: int = WINDOW_CHARACTERS) -> list[str]:
     A longer line is cut at spaces where it has any. A window begins with the last line of the one before if that is short,
     so that an answer keeps its question.
     """
-    found: list[str] = []
-    lines: list[str] = []
+    return [window.text for window in placed_windows(text, characters)]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One of the :func:`windows` of a text, and the first and the last line of the text that stand in it, from 0."""
+
+    text: str
+    first: int
+    last: int
+
+
+def placed_windows(text: str, characters: int = WINDOW_CHARACTERS) -> list[Window]:
+    """:func:`windows`, and where they stand."""
+    found: list[Window] = []
+    lines: list[tuple[int, str]] = []
     fresh = 0  # lines that no window holds yet
-    for line in _short_lines(text, characters):
-        if lines and sum(map(len, lines)) + len(lines) + len(line) > characters:
-            found.append("\n".join(lines))
-            lines = lines[-1:] if fresh and len(lines[-1]) <= min(_OVERLAP_CHARACTERS, characters - len(line) - 1) else []
+    for place, line in _short_lines(text, characters):
+        if lines and sum(len(other) for _, other in lines) + len(lines) + len(line) > characters:
+            found.append(_window(lines))
+            short = len(lines[-1][1]) <= min(_OVERLAP_CHARACTERS, characters - len(line) - 1)
+            lines = lines[-1:] if fresh and short else []
             fresh = 0
-        lines.append(line)
+        lines.append((place, line))
         fresh += 1
-    return [*found, "\n".join(lines)] if fresh or not found else found
+    return [*found, _window(lines)] if fresh or not found else found
 
 
-def _short_lines(text: str, characters: int) -> Iterator[str]:
-    for line in text.split("\n"):
-        yield from [line] if len(line) <= characters else textwrap.wrap(line, characters, break_on_hyphens=False)
+def _window(lines: Sequence[tuple[int, str]]) -> Window:
+    places = [place for place, _ in lines] or [0]
+    return Window("\n".join(line for _, line in lines), places[0], places[-1])
+
+
+def _short_lines(text: str, characters: int) -> Iterator[tuple[int, str]]:
+    for place, line in enumerate(text.split("\n")):
+        parts = [line] if len(line) <= characters else textwrap.wrap(line, characters, break_on_hyphens=False)
+        yield from ((place, part) for part in parts)
 
 
 class ByWindow:

@@ -181,7 +181,18 @@ def text_format_of(location: Path | str) -> str:
 
 
 class Reference(BaseModel):
-    """A line of models.yaml or own_models.yaml; the fields are described there."""
+    """A line of models.yaml or own_models.yaml.
+
+    Attributes:
+        name: in tables.
+        model: a hub id, a folder, or a model behind an API (``openai/...``, ``voyage/...``).
+        query_prompt, document_prompt: what the model's card has written before queries and documents; None leaves its own.
+        pooling: how token vectors become one vector, where the files do not say it themselves.
+        formats: text formats it may be given, of which the best on dev is taken.
+        formats_without_gpu: of these, on a machine without a GPU.
+        dollars_per_million_tokens: what an API asks.
+        price_source: where and when that was read.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

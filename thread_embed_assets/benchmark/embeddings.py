@@ -117,7 +117,7 @@ class ModelEncoder:
         self._batch_size = batch_size
         self._prompts: dict[Role, str | None] = {"query": query_prompt, "document": document_prompt}
         self._pooling = None if (Path(model) / "modules.json").exists() else pooling
-        self._precision = precision or precision_wanted()
+        self.precision = precision or precision_wanted()
         self._fitted_to = fitted_to
         self._loaded: Any = None
         self.fingerprint = self._fingerprint(fingerprint)
@@ -126,7 +126,7 @@ class ModelEncoder:
         """That of the weights alone where nothing else is said."""
         said: dict[str, str] = {role: prompt for role, prompt in self._prompts.items() if prompt is not None}
         said |= {"pooling": self._pooling} if self._pooling else {}
-        said |= {"precision": self._precision} if self._precision != "fp32" else {}
+        said |= {"precision": self.precision} if self.precision != "fp32" else {}
         said |= {"fitted_to": of_json(sorted(self._fitted_to))} if self._fitted_to is not None else {}
         return of_json([weights, said]) if said else weights
 
@@ -177,7 +177,7 @@ class ModelEncoder:
 
         self.prepare(texts)
         embed = self._loaded.encode_query if role == "query" else self._loaded.encode_document
-        with torch.autocast(self._loaded.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+        with torch.autocast(self._loaded.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             vectors: npt.NDArray[Any] = embed(
                 list(texts),
                 prompt=self._prompts[role],
@@ -237,7 +237,7 @@ class EmbeddingCache:
 
     def _encode(self, encoder: Encoder, texts: Sequence[str], role: Role) -> Vectors:
         began = time.perf_counter()
-        vectors = _unit(encoder.encode(texts, role), len(texts), encoder.fingerprint)
+        vectors = checked_unit(encoder.encode(texts, role), len(texts), encoder.fingerprint)
         spent: dict[str, float] = {"texts": len(texts), "characters": sum(map(len, texts))}
         spent["seconds"] = time.perf_counter() - began
         if isinstance(encoder, Metered):
@@ -366,7 +366,12 @@ def _room(vectors: Vectors | None, rows: int, size: int) -> Vectors:
     return np.zeros((rows, size), dtype=np.float32) if vectors is None else vectors
 
 
-def _unit(vectors: npt.NDArray[Any], count: int, fingerprint: str) -> Vectors:
+def checked_unit(vectors: npt.NDArray[Any], count: int, fingerprint: str) -> Vectors:
+    """What a model gave for ``count`` texts, as unit vectors, float32.
+
+    Raises:
+        InputError: it is another number of vectors, or one is not finite.
+    """
     result = np.asarray(vectors, dtype=np.float32)
     if result.ndim != 2 or len(result) != count:
         raise InputError(

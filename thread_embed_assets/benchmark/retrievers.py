@@ -49,13 +49,13 @@ class Bm25:
         import bm25s
 
         self.shape = (len(queries), len(documents))
-        words = _words(documents)
+        words = tokens(documents)
         self._index: Any = None
         self._queries: list[list[int]] = [[] for _ in queries]
         if any(words):
             self._index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
             self._index.index(words, show_progress=False)
-            self._queries = [self._index.get_tokens_ids(query) for query in _words(queries)]
+            self._queries = [self._index.get_tokens_ids(query) for query in tokens(queries)]
 
     def block(self, start: int, stop: int) -> Scores:
         scores = np.zeros((stop - start, self.shape[1]), dtype=np.float32)
@@ -65,7 +65,8 @@ class Bm25:
         return scores
 
 
-def _words(texts: Sequence[str]) -> list[list[str]]:
+def tokens(texts: Sequence[str]) -> list[list[str]]:
+    """The words of each text that :class:`Bm25` counts."""
     import bm25s
 
     found: list[list[str]] = bm25s.tokenize(

@@ -24,6 +24,8 @@ REGRESS = ("regression_results",)
 ABLATE = ("ablation",)
 COMPARE = ("ablation_table",)
 RELEASE = ("released_weights",)
+STORE = ("vector_store_roundtrip",)
+EXPORT = ("onnx_model",)
 RERANK = ("reranker_examples", "reranker_checkpoint", "reranker_results", "reranker_package")
 
 jobs = [
@@ -47,6 +49,10 @@ jobs = [
     ),
     dg.define_asset_job(
         "release", selection=list(RELEASE), description="A checkpoint packed as a small difference from its base, to travel."
+    ),
+    dg.define_asset_job("export", selection=list(EXPORT), description="The model package for onnxruntime."),
+    dg.define_asset_job(
+        "store", selection=list(STORE), description="One vector store: built from held-out threads and asked for them."
     ),
     dg.define_asset_job(
         "ablate", selection=list(ABLATE), description="One arm of the ablations: trained on a small budget, scored on dev."

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from thread_embed_assets.benchmark.ablations import load_plan
+from thread_embed_assets.benchmark.ablation_plan import load_plan
 from thread_embed_assets.release.command import OPEN
+from thread_embed_assets.release.stores.choose import STORES
 from thread_embed_assets.sources.catalog import Source, load_catalog
 
 
@@ -30,6 +31,7 @@ MIXES = mixes_of(CATALOG)
 
 sources = dg.StaticPartitionsDefinition(list(CATALOG))
 mixes = dg.StaticPartitionsDefinition(list(MIXES))
+stores = dg.StaticPartitionsDefinition(list(STORES))
 arms = dg.StaticPartitionsDefinition(list(load_plan().arms))
 
 source_to_mixes = dg.StaticPartitionMapping(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
+from pydantic import Field
 
 from thread_embed_assets.benchmark.ablations import SCORES
 from thread_embed_assets.chat.exploration import read_figures
@@ -21,30 +22,36 @@ from thread_embed_assets.training.config import STAGES
 
 
 class LayoutResource(dg.ConfigurableResource[Layout]):
-    """The root folder of ``data/`` and ``models/``; empty means ``THREAD_EMBED_ROOT``, else the project's folder."""
+    """Where things lie."""
 
-    root: str = ""
+    root: str = Field(
+        default="", description="Folder of data/ and models/; empty: THREAD_EMBED_ROOT, else the project's folder."
+    )
 
     def layout(self) -> Layout:
         return Layout(Path(self.root).expanduser().resolve()) if self.root else Layout.from_environment()
 
 
 class LanguageModelResource(dg.ConfigurableResource["LanguageModelResource"]):
-    """Who writes about conversations; keys come from the environment alone, and a key alone sends nothing.
+    """Who writes about conversations; keys come from the environment alone, and a key alone sends nothing."""
 
-    ``auto`` is what ``THREAD_EMBED_LANGUAGE_MODEL`` names (``<writer>/<model>``), else the offline stand-in.
-    """
-
-    writer: WriterName = "auto"
-    model: str = ""
-    url: str = ""  # of an OpenAI-compatible server; empty means THREAD_EMBED_LANGUAGE_MODEL_URL
-    at_once: int = AT_ONCE
+    writer: WriterName = Field(
+        default="auto",
+        description="auto is what THREAD_EMBED_LANGUAGE_MODEL names (writer/model), else the offline stand-in.",
+    )
+    model: str = Field(default="", description="The writer's model; empty takes its default.")
+    url: str = Field(
+        default="",
+        description="Of an OpenAI-compatible server; empty means THREAD_EMBED_LANGUAGE_MODEL_URL, whose server alone gets "
+        "the key of THREAD_EMBED_LANGUAGE_MODEL_KEY.",
+    )
+    at_once: int = Field(default=AT_ONCE, description="Requests on their way at the same time.")
 
 
 class GpuResource(dg.ConfigurableResource["GpuResource"]):
     """What the training process runs on; precision follows from it (bf16 on a GPU that has it, else fp32)."""
 
-    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(default="auto", description="auto takes the best there is.")
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ STORED: dict[str, Stored] = {
     "benchmark_tasks": Stored(Layout.tasks, Layout.tasks),
     "benchmark_results": Stored(Layout.results, Layout.results),
     "ablation": Stored(lambda layout, arm: layout.ablation(arm) / SCORES, lambda layout, arm: layout.ablation(arm) / SCORES),
+    "vector_store_roundtrip": Stored(Layout.store_roundtrip, Layout.store_roundtrip),
 }
 
 

@@ -35,7 +35,6 @@ from thread_embed_assets.storage.layout import Layout
 
 _UNSCORED = tuple(name for name in PAIR if name != "benchmark_tasks")
 _TABLE_JOBS = frozenset({"prepare", "pair"})
-_MEASURED = {"quick": 200, "standard": 1_000, "full": 0}  # messages of each origin's dev and test; 0: all
 _HOST_TAG = "thread_embed/host"
 _PROCESS_TAG = "thread_embed/process"
 
@@ -107,7 +106,7 @@ def _reranking(amount: str) -> dict[str, Any]:
     chosen = {
         "reranker_examples": {"amount": amount},
         "reranker_checkpoint": {"profile": amount},
-        "reranker_results": {"most_messages": _MEASURED[amount]},
+        "reranker_results": {"most_messages": AMOUNTS[amount].measured_messages},
     }
     return {"ops": {name: {"config": config} for name, config in chosen.items()}}
 
@@ -207,7 +206,8 @@ def _lines(table: str, layout: Layout, source: str, seconds: float) -> Iterator[
     yield ""
     yield f"leaderboard:  {layout.benchmark / 'leaderboard.md'}"
     yield f"model:        {layout.promoted_model}"
-    yield f'search:       .venv/bin/thread-embed search "is the deploy broken again" --source {source}'
+    where = "workspace" if CATALOG[source].workspace else "source"
+    yield f'search:       .venv/bin/thread-embed search "is the deploy broken again" --{where} {source}'
     yield f"time:         {seconds / 60:.1f} minutes"
 
 

@@ -18,6 +18,7 @@ from thread_embed_assets.errors import InputError
 from thread_embed_assets.language_models.cache import AnswerCache
 from thread_embed_assets.language_models.cost import Price, price_of
 from thread_embed_assets.language_models.writers import SCHEMA, Request, Result, Task, parsed, several_at_once
+from thread_embed_assets.storage.addresses import fault_of
 
 if TYPE_CHECKING:
     from anthropic import Anthropic
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from anthropic.types.messages import MessageBatchIndividualResponse
 
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
+URL_VARIABLE = "ANTHROPIC_BASE_URL"
 DEFAULT_MODEL = "claude-haiku-5-5"
 RETRIES = 9
 _TIMEOUT = 120.0
@@ -40,7 +42,7 @@ class _Anthropic:
     """What both ways of asking have in common.
 
     Raises:
-        InputError: no key in the environment, or a model without a price.
+        InputError: no key in the environment, a base URL there that is none, or a model without a price.
     """
 
     batch = False
@@ -53,6 +55,8 @@ class _Anthropic:
         if not self._key:
             remedy = f"Set {KEY_VARIABLE}, or let writer be 'extractive'"
             raise InputError(f"writer '{self.name}'", f"{KEY_VARIABLE} is not set", remedy)
+        if fault := fault_of(os.environ.get(URL_VARIABLE) or "https://api.anthropic.com"):
+            raise InputError(URL_VARIABLE, fault, f"Leave out what is secret, or unset it; the key stands in {KEY_VARIABLE}")
 
     @property
     def name(self) -> str:
@@ -90,18 +94,18 @@ class _Anthropic:
             yield
         except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as error:
             problem = f"the server does not accept the key of {KEY_VARIABLE} ({error.status_code})"
-            raise self._error(problem, f"Check {KEY_VARIABLE}, and what that key may use") from error
+            raise self._error(problem, f"Check {KEY_VARIABLE}, and what that key may use") from None
         except anthropic.APIStatusError as error:
             problem = f"the server refuses to work ({error.status_code}: {self._without_key(error.message)[:300]})"
             passing = error.status_code == 429 or error.status_code >= 500
             remedy = "Run again later: what is written is kept" if passing else "Check the model's name and the account"
-            raise self._error(problem, remedy) from error
+            raise self._error(problem, remedy) from None  # a server may repeat the key, and causes are logged, too
         except anthropic.APIError as error:
             problem = f"no answer after {RETRIES + 1} attempts ({type(error).__name__})"
             raise self._error(problem, "Check the network and run again: what is written is kept") from error
 
     def _error(self, problem: str, remedy: str) -> InputError:
-        place = os.environ.get("ANTHROPIC_BASE_URL") or "Anthropic"
+        place = os.environ.get(URL_VARIABLE) or "Anthropic"
         return InputError(f"writer '{self.name}' at {place}", problem, remedy)
 
     def _without_key(self, text: str) -> str:

@@ -23,7 +23,14 @@ _ENVELOPE = 100  # tokens that a service adds around prompt, text and schema
 
 
 class Price(BaseModel):
-    """What a model costs, in dollars for a million tokens; see ``prices.yaml``."""
+    """What a model costs.
+
+    Attributes:
+        input, output: dollars for a million tokens.
+        thinking: what a request says about it; ``none`` says nothing, for a model that does not think.
+        tokens: how many times the tokens that ``language_models/tokens.py`` counts.
+        prompt_tokens: longer prompts cost more than this, and are not sent.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

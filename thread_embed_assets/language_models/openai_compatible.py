@@ -14,6 +14,7 @@ from thread_embed_assets.errors import InputError
 from thread_embed_assets.language_models.cost import Price, price_of
 from thread_embed_assets.language_models.service import ATTEMPTS, BusyError, busy, out_of_money, retrying, said
 from thread_embed_assets.language_models.writers import SCHEMA, Request, Result, Task, parsed, several_at_once
+from thread_embed_assets.storage.addresses import fault_of
 
 KEY_VARIABLE = "THREAD_EMBED_LANGUAGE_MODEL_KEY"
 URL_VARIABLE = "THREAD_EMBED_LANGUAGE_MODEL_URL"
@@ -31,10 +32,12 @@ class OpenAiCompatibleWriter:
 
     Args:
         model: as the server names it.
-        url: base URL, to which ``/chat/completions`` is added; else ``THREAD_EMBED_LANGUAGE_MODEL_URL``.
+        url: base URL, to which ``/chat/completions`` is added; else ``THREAD_EMBED_LANGUAGE_MODEL_URL``. It may come from a
+            run's configuration, so the key of the environment goes to the server of the environment alone.
 
     Raises:
-        InputError: no model, no URL, or a server elsewhere without a price.
+        InputError: no model, no URL or one that holds a password, a server elsewhere without a price, or a key for another
+            server.
     """
 
     paid_for = True
@@ -42,15 +45,19 @@ class OpenAiCompatibleWriter:
     def __init__(self, model: str, url: str = "", at_once: int = 4) -> None:
         self._model = model
         self._at_once = at_once
-        self._url = (url or os.environ.get(URL_VARIABLE, "")).strip().rstrip("/")
+        named = os.environ.get(URL_VARIABLE, "").strip().rstrip("/")
+        self._url = url.strip().rstrip("/") or named
         self._key = os.environ.get(KEY_VARIABLE, "").strip()
         if not model:
             raise InputError(
                 "writer 'openai_compatible'", "no model is named", "Set model to the name that the server gives it"
             )
-        if not self._url.startswith(("https://", "http://")):
-            remedy = f"Set {URL_VARIABLE} to a base URL such as http://localhost:8000/v1"
-            raise InputError(f"writer '{self.name}'", f"{self._url!r} is no URL", remedy)
+        if fault := fault_of(self._url):
+            remedy = f"Set {URL_VARIABLE} to a base URL such as http://localhost:8000/v1, and {KEY_VARIABLE} to a key"
+            raise InputError(f"writer '{self.name}'", fault, remedy)
+        if self._key and self._url != named:
+            problem = f"the key of {KEY_VARIABLE} goes to the server that {URL_VARIABLE} names, and to no other"
+            raise InputError(f"writer '{self.name}' at {self._url}", problem, f"Set {URL_VARIABLE}, or unset the key")
         self._price = None if _is_near(httpx.URL(self._url).host) else price_of(model)
 
     @property

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from thread_embed_assets.errors import InputError
 
@@ -25,9 +25,24 @@ MAX_BYTES = 20 * 2**30
 # Chat in JSON or XML shrinks 5 to 20 times; a bomb shrinks about 1,000 times. Small archives are let through.
 MAX_RATIO = 200
 RATIO_APPLIES_FROM = 64 * 2**20
+LONGEST_TAR_HEADER = 2**16  # bytes of a long name or of further fields
+_LONG_HEADERS = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
 _BLOCK = 2**20
 _DRIVE = re.compile(r"[A-Za-z]:/")
 _UNSAFE = "Nothing was unpacked; do not trust this archive, and ask its maker for a plain one"
+
+
+class ShortHeader(tarfile.TarInfo):
+    """For ``tarfile.open(..., tarinfo=ShortHeader)``: ReadError where a header is a bomb, for all of it goes into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        head = super().frombuf(buf, encoding, errors)
+        if head.type in _LONG_HEADERS and head.size > LONGEST_TAR_HEADER:
+            raise tarfile.ReadError(f"a member's header takes {head.size:,} bytes")
+        return head
 
 
 def unpack_tar(archive: Path, target: Path, include: Sequence[str]) -> None:
@@ -43,7 +58,7 @@ def unpack_tar(archive: Path, target: Path, include: Sequence[str]) -> None:
             is a link or a device; the files are too large; a pattern matches nothing.
     """
     budget, missing = _Budget(archive), list(include)
-    with _readable_damage(archive), gzip.open(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as tar:
+    with _readable_damage(archive), gzip.open(archive) as unzipped, _open_tar(unzipped) as tar:
         for member in tar:
             path = PurePosixPath(*safe_parts(archive, member.name)[1:])
             matched = [pattern for pattern in include if matches(path, pattern)]
@@ -57,6 +72,10 @@ def unpack_tar(archive: Path, target: Path, include: Sequence[str]) -> None:
     if missing:
         remedy = "Correct `include` of this source in the catalogue, or take an archive that holds these files"
         raise InputError(archive, f"no file matches {missing[0]!r}", remedy)
+
+
+def _open_tar(unzipped: gzip.GzipFile) -> tarfile.TarFile:
+    return tarfile.open(fileobj=unzipped, mode="r|", tarinfo=ShortHeader)
 
 
 def unpack_zip(archive: Path, target: Path) -> None:

@@ -32,7 +32,12 @@ class Declaration(BaseModel):
 
 
 class GithubOrigin(Declaration):
-    """A repository's tarball at a commit. ``include`` are glob patterns below the tarball's top folder."""
+    """A repository's tarball at a commit.
+
+    Attributes:
+        repository: ``OWNER/NAME``.
+        include: glob patterns below the tarball's top folder; ``*`` never crosses a slash.
+    """
 
     kind: Literal["github"]
     repository: str = Field(pattern=_REPOSITORY)
@@ -40,7 +45,12 @@ class GithubOrigin(Declaration):
 
 
 class HubOrigin(Declaration):
-    """A data set of the Hugging Face hub at a revision. ``include`` are glob patterns; ``*`` never crosses a slash."""
+    """A data set of the Hugging Face hub at a revision.
+
+    Attributes:
+        repository: ``OWNER/NAME``.
+        include: glob patterns of the files that are taken; ``*`` never crosses a slash.
+    """
 
     kind: Literal["hub"]
     repository: str = Field(pattern=_REPOSITORY)
@@ -51,6 +61,7 @@ class HubStreamOrigin(Declaration):
     """A ``tar.zst`` of ``<server id>.json`` on the hub, too large to keep: read as a stream, of which a sample is kept.
 
     Attributes:
+        repository: ``OWNER/NAME``.
         path: the archive in the data set.
         server_share: probability with which a server is taken, drawn by its id.
         channel_day_share: probability with which a taken server's day in one channel is taken, drawn by their ids.
@@ -70,21 +81,33 @@ class HubStreamOrigin(Declaration):
 
 
 class PackageOrigin(Declaration):
-    """A folder that ships inside this package."""
+    """A folder that ships inside this package.
+
+    Attributes:
+        path: below the package's folder.
+    """
 
     kind: Literal["package"]
     path: str
 
 
 class FolderOrigin(Declaration):
-    """A team's own export: a folder, a zip or a single file; a relative path is taken from the root folder."""
+    """A team's own export.
+
+    Attributes:
+        path: a folder, a zip or a single file; a relative path is taken from the root folder.
+    """
 
     kind: Literal["folder"]
     path: str
 
 
 class PublishedSplit(Declaration):
-    """The split the publisher made; ``dev_share`` of train conversations moves to dev where none was published."""
+    """The split the publisher made.
+
+    Attributes:
+        dev_share: of train conversations moves to dev where none was published.
+    """
 
     by: Literal["published"]
     dev_share: float = Field(default=0.0, ge=0, lt=1)
@@ -93,7 +116,10 @@ class PublishedSplit(Declaration):
 class TimeSplit(Declaration):
     """Within each channel the last ``test_share`` of conversations by time is test, the ``dev_share`` before it dev.
 
-    Conversations that touch a boundary's embargo are left out; ``test_channels`` are test as a whole.
+    Attributes:
+        test_share, dev_share: of each channel's conversations.
+        embargo_hours: conversations so near a boundary are left out.
+        test_channels: are test as a whole.
     """
 
     by: Literal["channel_time"]
@@ -104,7 +130,11 @@ class TimeSplit(Declaration):
 
 
 class ConversationSplit(Declaration):
-    """Test, dev and train drawn by conversation id: for single dialogues without channels and times."""
+    """Test, dev and train drawn by conversation id: for single dialogues without channels and times.
+
+    Attributes:
+        test_share, dev_share: of the conversations; some must be left to train on.
+    """
 
     by: Literal["conversation"]
     test_share: float = Field(ge=0, lt=1)
@@ -144,6 +174,16 @@ class Source(Declaration):
     """One entry of the catalogue.
 
     Attributes:
+        name: lower-case letters, digits and underscores: it names files and partitions.
+        title: for pages and tables.
+        platform: whose markup is resolved in texts.
+        format: the parser (``sources/parsers.py``).
+        origin: where the files come from.
+        licence: its name, and what it asks for.
+        truth: who says what a thread is: people, the platform, the publisher's program, or our disentangler.
+        priority: P0 is always built, P1 and P2 where they are asked for.
+        split: how train, dev and test are told apart.
+        note: for people.
         revision: the origin's pinned version (a commit for GitHub and for the hub, where a branch may stand, too).
         sha256: digest over the (path, sha256) of the fetched files; None for a team's own, growing export, and where nobody
             has pinned a hub data set's files yet: then those of the first fetch are held to.
@@ -250,7 +290,7 @@ def select(sources: Mapping[str, Source], priority: Priority) -> list[str]:
 def _entries(path: Path, top: str) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(path, f"not valid YAML ({error})", "Mend the file at that line") from error
     if not isinstance(content, dict) or not isinstance(content.get(top), dict):
         raise InputError(path, f"the file has no mapping {top!r}", f"Start it with '{top}:' and indent the entries")

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tqdm import tqdm
 
 from thread_embed_assets.errors import InputError
@@ -129,9 +129,18 @@ def retrying() -> Retrying:
         retry=retry_if_exception(is_transient),
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_exponential(multiplier=FIRST_PAUSE, max=_LONGEST_PAUSE),
-        before_sleep=before_sleep_log(logger, logging.WARNING),
+        before_sleep=_tell,
         reraise=True,
     )
+
+
+def _tell(state: RetryCallState) -> None:
+    """Why it waits, without the error's own words: they may hold a signed address, or what the server repeats of a token."""
+    error = state.outcome.exception() if state.outcome else None
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    pause = state.next_action.sleep if state.next_action else 0.0
+    said = f"status {status}" if status else str(error) if isinstance(error, _StalePartError) else type(error).__name__
+    logger.warning("trying again in %g seconds, after %s", pause, said)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -158,13 +167,15 @@ def _readable_faults(url: str, explain: Explain, next_time: str) -> Iterator[Non
         yield
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        raise InputError(url, *(busy(status) or explain(status))) from error
+        # Without the cause, which names the address that was redirected to, with the signature that opens it.
+        raise InputError(url, *(busy(status) or explain(status))) from None
     except (httpx.HTTPError, _StalePartError) as error:
         problem = f"the download failed after {ATTEMPTS} attempts ({type(error).__name__}: {error})"
         raise InputError(url, problem, f"Check the network and run again: {next_time}") from error
 
 
 def _client(headers: Mapping[str, str] | None) -> httpx.Client:
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells each address that it asks, signed ones, too
     return httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers={**(headers or {}), "Accept-Encoding": "identity"})
 
 

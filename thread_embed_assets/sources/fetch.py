@@ -26,6 +26,7 @@ from thread_embed_assets.sources.catalog import (
 from thread_embed_assets.sources.download import download
 from thread_embed_assets.sources.parsers import parse
 from thread_embed_assets.sources.server_stream import sample_servers
+from thread_embed_assets.storage.addresses import fault_of
 from thread_embed_assets.storage.atomic import atomic_folder, write_text
 from thread_embed_assets.storage.fingerprint import of_folder, of_json
 from thread_embed_assets.storage.layout import Layout
@@ -375,8 +376,10 @@ def _count(files: Path, source: Source, place: Path | str) -> Survey:
 def _origin(source: Source) -> str:
     match source.origin:
         case GithubOrigin(repository=repository):
-            base = os.environ.get(GITHUB_VARIABLE) or GITHUB
-            return f"{base.rstrip('/')}/{repository}/tar.gz/{source.revision}"
+            base = (os.environ.get(GITHUB_VARIABLE) or GITHUB).rstrip("/")
+            if fault := fault_of(base):
+                raise InputError(GITHUB_VARIABLE, fault, f"Give it the form of {GITHUB}, or unset it")
+            return f"{base}/{repository}/tar.gz/{source.revision}"
         case HubOrigin(repository=repository) | HubStreamOrigin(repository=repository):
             return hub.address(repository, source.revision)
         case PackageOrigin(path=path) | FolderOrigin(path=path):

@@ -27,6 +27,7 @@ from tenacity import retry_any, retry_if_exception
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.sources.archives import matches, safe_parts
 from thread_embed_assets.sources.download import ATTEMPTS, RETRIED, Explain, ResumingReader, busy, download, retrying
+from thread_embed_assets.storage.addresses import fault_of
 from thread_embed_assets.storage.atomic import write_text
 from thread_embed_assets.storage.fingerprint import of_file
 
@@ -153,7 +154,7 @@ def _ask(repository: str, revision: str) -> Revision:
     except HfHubHTTPError as error:
         explain = _explain(repository, revision)
         status = error.response.status_code
-        raise InputError(place, *(busy(status) or explain(status))) from error
+        raise InputError(place, *(busy(status) or explain(status))) from None  # it quotes what the server says
     except httpx2.HTTPError as error:
         problem = f"the hub could not be reached in {ATTEMPTS} attempts ({type(error).__name__}: {error})"
         remedy = "Check the network, or HF_ENDPOINT, or put the files into the mirror (THREAD_EMBED_MIRROR)"
@@ -208,7 +209,10 @@ def _link(copy: Path, target: Path) -> None:
 
 
 def _endpoint() -> str:
-    return (os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT).rstrip("/")
+    url = (os.environ.get(ENDPOINT_VARIABLE) or ENDPOINT).rstrip("/")
+    if fault := fault_of(url):
+        raise InputError(ENDPOINT_VARIABLE, fault, f"Give it the form of {ENDPOINT}; a token stands in HF_TOKEN")
+    return url
 
 
 def _url(repository: str, revision: str, path: str) -> str:

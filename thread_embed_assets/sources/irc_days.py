@@ -67,7 +67,7 @@ def _rows(shard: Path) -> Iterator[tuple[str, Any]]:
                     yield f"{shard}:{number}", json.loads(raw)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{shard}:{number + 1}", f"the file is cut short or damaged ({error})", "Fetch it again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{shard}:{number}", f"not a JSON row ({error})", "Fetch the file again") from error
 
 

@@ -22,6 +22,7 @@ from typing import IO, Any, Protocol, cast
 import zstandard
 
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.sources.archives import ShortHeader
 from thread_embed_assets.sources.catalog import HubStreamOrigin
 from thread_embed_assets.storage.fingerprint import fraction
 
@@ -191,7 +192,7 @@ def _members(archive: Readable) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     with decompressor.stream_reader(cast("IO[bytes]", archive), read_across_frames=True, closefd=False) as reader:
         watched = _Watched(reader)
-        with tarfile.open(fileobj=watched, mode="r|") as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=watched, mode="r|", tarinfo=ShortHeader) as tar:  # type: ignore[call-overload]
             yield _files(tar, watched)
 
 

@@ -144,9 +144,26 @@ class Layout:
         """The threads that the router has put a workspace's messages to."""
         return self.data / "router" / f"{workspace}.duckdb"
 
+    def search(self, name: str) -> Path:
+        """What searching a workspace or a source needs: its index, and of a workspace all of its threads, masked."""
+        return self.data / "search" / name
+
+    @property
+    def vector_stores(self) -> Path:
+        """What each vector store finds of the held-out threads, a folder each."""
+        return self.data / "stores"
+
+    def store_roundtrip(self, store: str) -> Path:
+        return self.vector_stores / store / "roundtrip.json"
+
     @property
     def promoted_model(self) -> Path:
         return self.models / "thread-embed"
+
+    @property
+    def onnx_package(self) -> Path:
+        """The promoted model for onnxruntime."""
+        return self.models / "thread-embed-onnx"
 
     @property
     def released(self) -> Path:

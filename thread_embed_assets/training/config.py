@@ -39,8 +39,10 @@ class StageConfig(BaseModel):
         strategies: the pair strategies and their weights. Weights act when ``max_pairs`` cuts: a (strategy, source) gets a
             share in proportion to weight x rows.
         max_pairs: training pairs an epoch; None takes all. A smaller set is a seeded uniform sample.
+        epochs: passes over its pairs.
         batch_size: pairs (of as many conversations) that serve as one another's negatives.
         mini_batch_size: pairs that are in memory at once; changes memory and speed, not the gradient.
+        learning_rate: the highest.
         warmup: share of the steps in which the learning rate rises to ``learning_rate``; it then falls linearly to 0.
         max_tokens: longest text while training; the finished model keeps its base's own limit.
         matryoshka_dims: embedding sizes trained together; None derives them from the model's size.
@@ -51,6 +53,9 @@ class StageConfig(BaseModel):
         gist_margin: a negative counts unless the guide puts it above ``(1 - gist_margin)`` times the positive's similarity.
         gradient_cache: embed twice, so that memory holds one mini-batch only (arXiv 2101.06983); without it a step costs a
             quarter less, and memory must hold a batch's activations. None lets the device's memory decide.
+        seed: of every draw.
+        save_every: steps between states that a killed run goes on from.
+        log_every: steps between reports of the loss.
         base_weights: candidate shares of the original base model's weights in the final average (LM-Cocktail, arXiv
             2311.13534); the best on dev wins, and of one alone nobody asks dev. 0 are the trained weights alone.
         hard_negatives: more negatives a pair: the strategy's own, the nearest of the ``hard_negatives`` table, those that
@@ -60,6 +65,7 @@ class StageConfig(BaseModel):
         eval_every: steps between measures on dev; with any, the best weights measured are kept; 0 measures start and end.
         patience: measures in a row without gain after which training stops; None trains to the end.
         adapter: ``lora`` trains low-rank matrices beside the linear layers (arXiv 2106.09685), merged when it is done.
+        lora_rank: of these matrices.
         token_weight_power: tokens' vectors are averaged with weights ``idf ** power`` (:mod:`.token_weights`) over the pairs
             that are trained on; 0 is a plain mean. None is 0.75 for a model that takes a mean, and 0 for others. A model
             that weighs its tokens already keeps its weights.

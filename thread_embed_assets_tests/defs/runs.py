@@ -50,7 +50,7 @@ def run(
 def run_check(instance: dg.DagsterInstance, asset: str, name: str, partition: str | None) -> dg.ExecuteInProcessResult:
     """Run one check alone, as the check's page does."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
-    for job in ("prepare", "pair", "train", "evaluate", "report"):
+    for job in ("prepare", "pair", "train", "evaluate", "report", "export"):
         definition = definitions().resolve_job_def(job)
         if key in definition.asset_layer.asset_graph.asset_check_keys:
             chosen = definition.get_subset(asset_selection=set(), asset_check_selection={key})

@@ -199,7 +199,7 @@ def measure(what: str, messages: int, folder: Path) -> dict[str, Any]:
     elif what == "with_language":
         rows = _normalise(drawn, folder / f"{messages}.duckdb").counts["parsed_messages"]
     else:
-        with patch("thread_embed_assets.chat.normalise.identify", return_value=("en", 1.0)):
+        with patch("thread_embed_assets.chat.filters.identify", return_value=("en", 1.0)):
             rows = _normalise(drawn, folder / "plain.duckdb").counts["parsed_messages"]
     seconds, cpu_seconds = time.perf_counter() - start - chat.seconds, _cpu_seconds() - cpu - chat.cpu_seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import tarfile
 import unicodedata
 from pathlib import Path
@@ -88,6 +89,23 @@ def test_a_bomb_is_stopped_while_it_is_unpacked(tmp_path: Path, target: Path, mo
     with pytest.raises(InputError, match=r"bomb\.json.*larger than the"):
         unpack_zip(zip_of(tmp_path / "a.zip", {"x" + name: content for name, content in bomb.items()}), target)
     assert max(p.stat().st_size for p in target.rglob("*bomb.json")) <= 200 * 2**14
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_that_is_a_bomb_is_refused_before_it_is_read(tmp_path: Path, target: Path, kind: bytes) -> None:
+    """tarfile holds a header whole: a megabyte of archive can ask for a gigabyte of memory."""
+    header = tarfile.TarInfo("repo/x")
+    header.type, header.size = kind, 2**40
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**20))
+    with pytest.raises(InputError, match="header takes 1,099,511,627,776 bytes"):
+        unpack_tar(tmp_path / "a.tar.gz", target, ["data/*"])
+
+
+def test_a_long_name_is_no_bomb(tmp_path: Path, target: Path) -> None:
+    name = "/".join(["data", "long" * 40, "n" * 200])
+    unpack_tar(tar_gz(tmp_path / "a.tar.gz", {name: "a"}), target, ["data/*/*"])
+    assert found(target) == {name: "a"}
 
 
 def test_the_total_is_bounded_whatever_the_ratio(tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

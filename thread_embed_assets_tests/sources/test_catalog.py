@@ -225,6 +225,8 @@ def test_the_environment_names_another_file(root: Path, monkeypatch: pytest.Monk
     ("text", "place", "problem", "remedy"),
     [
         ("workspaces:\n  a: {path: 'x\n", "own_chat.yaml", "not valid YAML", "Mend"),
+        ("workspaces: !!python/object/apply:os.system ['true']\n", "own_chat.yaml", "could not determine a cons", "Mend"),
+        ("workspaces: " + "[" * 5_000, "own_chat.yaml", "not valid YAML", "Mend"),
         ("sources:\n  a: {path: x}\n", "own_chat.yaml", "no mapping 'workspaces'", "workspaces:"),
         ("workspaces:\n  a: exports/team.zip\n", "entry 'a'", "not a mapping", "fields"),
         ("workspaces:\n  a: {title: A}\n", "entry 'a', field 'path'", "has a path", "path: exports/team.zip"),
