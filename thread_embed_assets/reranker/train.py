@@ -29,6 +29,7 @@ from thread_embed_assets.storage.atomic import atomic_folder, readable_disk_erro
 from thread_embed_assets.storage.fingerprint import of_json, seed
 from thread_embed_assets.storage.tables import TableHandle
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
+from thread_embed_assets.training.checkpoint import model_name
 from thread_embed_assets.training.devices import DeviceChoice
 from thread_embed_assets.training.resume import only_process
 
@@ -173,7 +174,7 @@ def _identity(examples: Sequence[TableHandle], config: RerankerConfig) -> dict[s
     return {
         "config": config.model_dump(mode="json", exclude={"base_model", "save_every", "log_every"}),
         "data": [handle.fingerprint for handle in examples],
-        "base_model": {"id": config.base_model, "fingerprint": base},
+        "base_model": {"id": model_name(config.base_model), "fingerprint": base},
         "code_version": CODE_VERSION,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }

@@ -77,6 +77,13 @@ def origin_of(model_id: str) -> Origin:
     return Origin(name, details["original_base"], details["fingerprint"])
 
 
+def model_name(model_id: str) -> str:
+    """What a model is called wherever its folder lies: a released one's name, else :func:`origin_of`'s."""
+    path = Path(model_id).expanduser() / MODEL_DETAILS
+    released = json.loads(path.read_text(encoding="utf-8")).get("released") if path.exists() else None
+    return str(released or origin_of(model_id).name)
+
+
 def open_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint of a run folder; None while its manifest, which is written last, is not there.
 

@@ -13,6 +13,7 @@ from thread_embed_assets.training.checkpoint import (
     Origin,
     final_checkpoint,
     latest_checkpoint,
+    model_name,
     open_checkpoint,
     origin_of,
     verify,
@@ -55,6 +56,9 @@ def test_a_model_tells_the_base_it_comes_from(tmp_path: Path) -> None:
     details = {"mix": "all", "stage": "stage2", "fingerprint": "f2", "original_base": "some/model"}
     (tmp_path / "thread_embed.json").write_text(json.dumps(details))
     assert origin_of(str(tmp_path)) == Origin("all/stage2/f2", "some/model", "f2")
+    assert model_name(str(tmp_path)) == "all/stage2/f2"
+    (tmp_path / "thread_embed.json").write_text(json.dumps({**details, "released": "ours-open"}))
+    assert model_name(str(tmp_path)) == "ours-open"
     (tmp_path / "thread_embed.json").write_text(json.dumps({"text_format": "plain"}))
     assert origin_of(str(tmp_path)) == Origin(str(tmp_path), str(tmp_path)), "a folder that no stage wrote"
 

@@ -12,6 +12,7 @@ from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG
 from thread_embed_assets.defs.reranker.checks import checkpoint_checks, example_checks
 from thread_embed_assets.defs.resources import GpuResource, LayoutResource
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.release.weights import find_released, unpack
 from thread_embed_assets.reranker.baselines import features_only
 from thread_embed_assets.reranker.clear_cases import CLEAR_CASES, logged, measure, simulated, write_clear_cases
 from thread_embed_assets.reranker.config import reranker_config
@@ -22,6 +23,7 @@ from thread_embed_assets.reranker.page import calibration_curve, links_table, pa
 from thread_embed_assets.reranker.results import FEATURES_ONLY, FUSED, LINKS, link_annotated, measure_all, write_links
 from thread_embed_assets.reranker.train import RerankerCheckpoint, latest_reranker, train_reranker
 from thread_embed_assets.storage.fingerprint import of_json
+from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.devices import pick_device
 
 _ALL = dg.AllPartitionMapping()
@@ -78,7 +80,9 @@ class TrainConfig(dg.Config):
     """Which profile trains, and what is set otherwise."""
 
     profile: str = Field("quick", description="A profile of reranker/config.py.")
-    overrides: dict[str, Any] = Field({}, description="Fields of RerankerConfig to set otherwise.")
+    overrides: dict[str, Any] = Field(
+        {}, description="Fields of RerankerConfig to set otherwise; base_model may name a released one."
+    )
 
 
 @dg.asset(
@@ -99,14 +103,21 @@ def reranker_checkpoint(
     again, and a training that is there already is not repeated.
     """
     place = layout.layout()
-    require_passed(context.instance, keys_of(example_checks))
     try:
-        chosen = reranker_config(config.profile, **config.overrides)
+        require_passed(context.instance, keys_of(example_checks))
+        chosen = reranker_config(config.profile, **_from_released(config.overrides, place))
         tables = list(written(place).values())
         checkpoint = train_reranker(tables, chosen, place.reranker_checkpoints, pick_device(gpu.device))
     except InputError as error:  # which no retry mends
         raise dg.Failure(str(error), allow_retries=False) from error
     return _told(checkpoint)
+
+
+def _from_released(overrides: dict[str, Any], place: Layout) -> dict[str, Any]:
+    """With the folder of a released model in place of its name."""
+    base = overrides.get("base_model")
+    released = find_released(str(base), place) if base else None
+    return {**overrides, "base_model": str(unpack(released, place))} if released else overrides
 
 
 def _told(checkpoint: RerankerCheckpoint) -> dg.MaterializeResult[None]:
