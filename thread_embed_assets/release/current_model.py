@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thread_embed_assets.benchmark.embeddings import PRECISION_VARIABLE, ModelEncoder, precision_wanted
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.release.history import promoted_package
 from thread_embed_assets.release.weights import find_released, released_models, unpack
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
@@ -22,9 +23,9 @@ def model_for_search(layout: Layout, wanted: str | None) -> Path:
     if wanted is not None:
         named = find_released(wanted, layout)
         return unpack(named, layout) if named else local_folder(wanted)
-    folder = layout.promoted_model
-    if (folder / "modules.json").exists():
-        return folder
+    promoted = promoted_package(layout)
+    if promoted is not None:
+        return promoted.folder
     released = released_models(layout)
     if len(released) == 1:
         return unpack(released[0], layout)
@@ -32,7 +33,7 @@ def model_for_search(layout: Layout, wanted: str | None) -> Path:
         names = ", ".join(one.name for one in released)
         raise InputError(layout.released, "several models are released", f"Name one with --model: {names}")
     remedy = "Run make demo, or name another with --model sentence-transformers/all-MiniLM-L6-v2"
-    raise InputError(folder, "no model is promoted yet", remedy)
+    raise InputError(layout.promoted_model, "no model is promoted yet", remedy)
 
 
 def encoder_of(folder: Path) -> ModelEncoder:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thread_embed_assets.benchmark.contenders import text_format_of
 from thread_embed_assets.chat import formats
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.release.card_facts import Facts, facts_of_released
-from thread_embed_assets.release.weights import Released, find_released, released_models, unpack
-from thread_embed_assets.sources.catalog import Source
-from thread_embed_assets.storage.atomic import atomic_folder, write_text
+from thread_embed_assets.release.card_facts import Facts
+from thread_embed_assets.release.history import new_package
+from thread_embed_assets.release.weights import find_released, unpack
+from thread_embed_assets.storage.atomic import write_text
 from thread_embed_assets.storage.layout import Layout
-from thread_embed_assets.training.checkpoint import MODEL_DETAILS, MODEL_FOLDER
+from thread_embed_assets.training.checkpoint import MODEL_DETAILS, MODEL_FOLDER, identity_of
 from thread_embed_assets.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -38,13 +37,16 @@ PROBES = (
 )
 
 
-def publish(model_folder: Path, layout: Layout, facts: Facts) -> Path:
-    """Write ``layout.promoted_model``: the model, its card, and the helper for chats; the old one stays if anything fails.
+def publish(model_folder: Path, layout: Layout, facts: Facts, why: str = "") -> Path:
+    """Package a model, with its card and the helper for chats, and promote it; the old one stays if anything fails.
+
+    Whether it should be is :mod:`.promotion`'s to say.
 
     Args:
         model_folder: a folder that SentenceTransformer loads, of a checkpoint or of a released model put together.
         layout: where the promoted model lies.
         facts: for the card.
+        why: for the record of promotions.
 
     Returns:
         The folder of the promoted model.
@@ -56,7 +58,7 @@ def publish(model_folder: Path, layout: Layout, facts: Facts) -> Path:
 
     if not (model_folder / _MODULES).exists():
         raise InputError(model_folder, "this is not the folder of a SentenceTransformer", _REMEDY)
-    with atomic_folder(layout.promoted_model) as part:
+    with new_package(layout, identity_of(model_folder), why) as part:
         shutil.copytree(model_folder, part, dirs_exist_ok=True)
         shutil.copyfile(formats.__file__, part / CHAT_TEXT)
         text_format = text_format_of(part)
@@ -71,20 +73,6 @@ def publish(model_folder: Path, layout: Layout, facts: Facts) -> Path:
         if not facts.withheld:
             shutil.copyfile(Path(__file__).with_name(LICENCE), part / LICENCE)
     return layout.promoted_model
-
-
-def publish_released(name: str, layout: Layout, catalog: Mapping[str, Source]) -> Released:
-    """:func:`publish` a model that travels in the repository.
-
-    Raises:
-        InputError: there is none of that name, or see :func:`publish`.
-    """
-    released = find_released(name, layout)
-    if released is None:
-        known = ", ".join(one.name for one in released_models(layout)) or "none"
-        raise InputError(f"released model '{name}'", "there is none of that name", f"There are: {known}")
-    publish(unpack(released, layout), layout, facts_of_released(released, layout, catalog))
-    return released
 
 
 def open_model(folder: Path, named: Path) -> SentenceTransformer:
@@ -166,13 +154,18 @@ def loads_plainly_and_encodes_the_same(layout: Layout) -> Verdict:
     return Verdict(far <= TOLERANCE, description, {"difference": far})
 
 
+def export_is_of_promoted(layout: Layout) -> bool:
+    """Whether the ONNX package was exported from the model that is promoted now; raises OSError where either is missing."""
+    return (layout.onnx_package / MODEL_DETAILS).read_bytes() == (layout.promoted_model / MODEL_DETAILS).read_bytes()
+
+
 def exported_encodes_the_same(layout: Layout) -> Verdict:
     """The ONNX package is of the promoted model, and embeds as it does."""
     from thread_embed_assets.release import export
 
     folder = layout.promoted_model
     try:
-        if (layout.onnx_package / MODEL_DETAILS).read_bytes() != (folder / MODEL_DETAILS).read_bytes():
+        if not export_is_of_promoted(layout):
             return Verdict(False, f"{layout.onnx_package.name} was exported from another model. Materialise onnx_model")
         model = open_model(folder, folder)
         far = export.difference(model, layout.onnx_package)

@@ -93,6 +93,19 @@ def contender_name(released: Released) -> str:
     return f"ThreadEmbed-released-{released.name}"
 
 
+def contamination_of_released(released: Released, tasks: Mapping[str, Path], layout: Layout) -> Verdict:
+    """Of one released model, beside the tasks of all sources: it fails where they hold what it was trained on, or may."""
+    found = [_standing(released, layout, source, path) for source, path in tasks.items()]
+    grounds = {one.ground for one in found}
+    if Ground.NOTHING in grounds:
+        return Verdict(False, ". ".join(one.words for one in found if one.ground is Ground.NOTHING))
+    if Ground.COMPARED in grounds:
+        return contamination(tasks, [released.checkpoint()], layout)
+    return Verdict(
+        True, ". ".join(one.words for one in found) or f"{released.name}: there are no tasks here to compare it with"
+    )
+
+
 def contamination_with_released(
     tasks: Mapping[str, Path], checkpoints: Sequence[Checkpoint], layout: Layout, source: str
 ) -> Verdict:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thread_embed_assets.errors import InputError
-from thread_embed_assets.release.package import loads_plainly_and_encodes_the_same, publish, publish_released
+from thread_embed_assets.release.package import loads_plainly_and_encodes_the_same, publish
 from thread_embed_assets.storage.fingerprint import of_folder
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets_tests.release.packages import FACTS, SOURCE, STAGE, TEXTS, trained_model
@@ -138,7 +138,8 @@ def test_a_failure_leaves_the_old_model(layout: Layout, monkeypatch: pytest.Monk
     with pytest.raises(InputError, match="disk is full"):
         publish(checkpoint, layout, FACTS)
     assert of_folder(layout.promoted_model) == old
-    assert sorted(p.name for p in layout.models.iterdir()) == ["checkpoints", "thread-embed"], "no half copies are left"
+    assert sorted(p.name for p in layout.models.iterdir()) == ["checkpoints", "history", "thread-embed"]
+    assert len(list(layout.model_history.iterdir())) == 3, "no half copies are left: a package, it taken over, the record"
 
 
 def test_weights_that_are_not_finite_are_not_published(layout: Layout) -> None:
@@ -156,8 +157,3 @@ def test_publishing_replaces_the_old_model_as_a_whole(layout: Layout) -> None:
     folder = publish(_checkpoint(layout), layout, replace(FACTS, stages=[{**STAGE, "stage": "stage2"}]))
     assert not (folder / "left_over.txt").exists()
     assert "| stage2 | all |" in (folder / "README.md").read_text()
-
-
-def test_a_released_model_that_is_not_there_is_named(layout: Layout) -> None:
-    with pytest.raises(InputError, match="There are: none"):
-        publish_released("small", layout, {})
