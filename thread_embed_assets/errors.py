@@ -1,4 +1,4 @@
-"""The one exception that people are meant to read."""
+"""The exception that people are meant to read, and its kind that passes with time."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ class InputError(Exception):
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.place, self.problem, self.remedy)
+
+
+class TransientError(InputError):
+    """What stands in the way passes with time: a busy server, a cut network, another process. The same call may do later."""
 
 
 def wrong_field(

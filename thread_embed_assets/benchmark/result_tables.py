@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,79 +15,114 @@ from thread_embed_assets.benchmark.metrics import HEADLINE, METRICS
 from thread_embed_assets.benchmark.statistics import Floats, bootstrap, paired_p
 from thread_embed_assets.benchmark.tasks import Task
 from thread_embed_assets.benchmark.views import View
+from thread_embed_assets.storage.columns import Column, described
 from thread_embed_assets.storage.fingerprint import seed
 from thread_embed_assets.storage.tables import TableWriter
+from thread_embed_assets.training.checkpoint import identity_of
 
 RUN, NOT_RUN = "RUN", "NOT RUN"
 Index = Literal["corpus", "near"]
 
-_PLACE = [("source", pa.string()), ("task", pa.string()), ("split", pa.string())]
-_CONTENDER = [*_PLACE, ("contender", pa.string()), ("role", pa.string()), ("format", pa.string())]
-_READING = [("view", pa.string()), ("index", pa.string())]
-_BOUNDS = [(column, pa.float64()) for metric in METRICS for column in (metric, f"{metric}_low", f"{metric}_high")]
+_PLACE: list[Column] = [
+    ("source", pa.string(), "the catalogue's name of the source"),
+    ("task", pa.string(), "thread, thread_strict, response, reply or summary"),
+    ("split", pa.string(), "dev, where ways of reading are chosen, or test"),
+]
+_CONTENDER: list[Column] = [
+    *_PLACE,
+    ("contender", pa.string(), "what ranks the documents"),
+    ("role", pa.string(), "what it is compared as: baseline, base, reference, control, tuned, ..."),
+    ("format", pa.string(), "how it reads the texts: format, whole or by window, fitted or not"),
+]
+_READING: list[Column] = [
+    ("view", pa.string(), "masked; or with names, names alone, typing errors, other words"),
+    ("index", pa.string(), "corpus: the task's whole index; near: the slice of each query"),
+]
+_BOUNDS: list[Column] = [
+    column
+    for metric in METRICS
+    for column in (
+        (metric, pa.float64(), "mean over the queries"),
+        (f"{metric}_low", pa.float64(), "lower end of the 95 % interval"),
+        (f"{metric}_high", pa.float64(), "upper end of it"),
+    )
+]
+_RESAMPLED: Column = ("resampled", pa.string(), "cluster, or query where there are too few clusters")
 
 SCHEMAS = {
-    "per_query": pa.schema(
+    "per_query": described(
         [
             *_CONTENDER,
             *_READING,
-            ("query_id", pa.string()),
-            ("cluster", pa.string()),
-            *((metric, pa.float64()) for metric in METRICS),
+            ("query_id", pa.string(), "the query of the task"),
+            ("cluster", pa.string(), "channel and day: what is resampled"),
+            *((metric, pa.float64(), "of this query") for metric in METRICS),
         ]
     ),
-    "summary": pa.schema(
+    "summary": described(
         [
             *_CONTENDER,
             *_READING,
-            ("dim", pa.int32()),  # components used of each vector; null: all
-            ("chosen", pa.bool_()),  # the format taken on test; dev rows show all that were tried
-            ("tier", pa.string()),
-            ("n", pa.int32()),
-            ("documents", pa.int32()),  # of the index; of a slice the most that a query has
-            ("clusters", pa.int32()),
-            ("resampled", pa.string()),  # cluster, or query where there are too few clusters
+            ("dim", pa.int32(), "components used of each vector; null: all"),
+            ("chosen", pa.bool_(), "the format taken on test; dev rows show all that were tried"),
+            ("tier", pa.string(), "gold: annotated or explicit threads; silver: predicted ones"),
+            ("n", pa.int32(), "queries"),
+            ("documents", pa.int32(), "of the index; of a slice the most that a query has"),
+            ("clusters", pa.int32(), "channels and days that the queries are of"),
+            _RESAMPLED,
             *_BOUNDS,
-            ("status", pa.string()),
-            ("reason", pa.string()),
+            ("status", pa.string(), f"{RUN} or {NOT_RUN}"),
+            ("reason", pa.string(), f"why it is {NOT_RUN}"),
         ]
     ),
-    "comparisons": pa.schema(
+    "comparisons": described(
         [
             *_PLACE,
-            ("index", pa.string()),
-            ("metric", pa.string()),
-            ("contender_a", pa.string()),
-            ("contender_b", pa.string()),
-            ("n", pa.int32()),
-            ("difference", pa.float64()),  # a minus b
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-            ("p", pa.float64()),  # of this comparison alone; the leaderboard corrects over all of its comparisons
-            ("resampled", pa.string()),
+            ("index", pa.string(), "corpus or near"),
+            ("metric", pa.string(), "what is compared"),
+            ("contender_a", pa.string(), "the one that should be better"),
+            ("contender_b", pa.string(), "the one it is compared with"),
+            ("n", pa.int32(), "queries, paired"),
+            ("difference", pa.float64(), "a minus b"),
+            ("low", pa.float64(), "lower end of its 95 % interval"),
+            ("high", pa.float64(), "upper end of it"),
+            ("p", pa.float64(), "of this comparison alone; the leaderboard corrects over all of its comparisons"),
+            _RESAMPLED,
         ]
     ),
-    "breakdowns": pa.schema(
+    "breakdowns": described(
         [
-            ("source", pa.string()),
-            ("task", pa.string()),
-            ("contender", pa.string()),
-            ("role", pa.string()),
-            ("dimension", pa.string()),
-            ("bin", pa.string()),
-            ("position", pa.int32()),
-            ("n", pa.int32()),
-            (HEADLINE, pa.float64()),
-            (f"{HEADLINE}_low", pa.float64()),
-            (f"{HEADLINE}_high", pa.float64()),
+            ("source", pa.string(), "the catalogue's name of the source"),
+            ("task", pa.string(), "on test"),
+            ("contender", pa.string(), "what ranks the documents"),
+            ("role", pa.string(), "what it is compared as"),
+            ("dimension", pa.string(), "thread_length, time_gap, word_overlap or difficulty"),
+            ("bin", pa.string(), "the part of it that the queries are in"),
+            ("position", pa.int32(), "of the bin, from 0"),
+            ("n", pa.int32(), "queries"),
+            (HEADLINE, pa.float64(), "mean over the queries"),
+            (f"{HEADLINE}_low", pa.float64(), "lower end of the 95 % interval"),
+            (f"{HEADLINE}_high", pa.float64(), "upper end of it"),
         ]
     ),
-    "costs": pa.schema(
+    "models": described(  # names of contenders stay the same when a model is trained anew
+        [
+            ("source", pa.string(), "the catalogue's name of the source"),
+            ("contender", pa.string(), "what was scored"),
+            ("role", pa.string(), "what it is compared as"),
+            (
+                "identity",
+                pa.string(),
+                "which model it was, by mix, stage and fingerprint; empty without a model",
+            ),
+        ]
+    ),
+    "costs": described(
         [
             *_CONTENDER,
-            ("encoder", pa.string()),  # fingerprint that names its part of the embedding cache; empty without a model
-            ("seconds", pa.float64()),
-            ("texts_embedded", pa.int64()),
+            ("encoder", pa.string(), "fingerprint that names its part of the embedding cache; empty without a model"),
+            ("seconds", pa.float64(), "embedding, indexing and search together"),
+            ("texts_embedded", pa.int64(), "texts that were not in the embedding cache"),
         ]
     ),
 }
@@ -153,6 +189,16 @@ def add_scored(writer: TableWriter, source: str, scored: Scored, chosen: bool) -
         writer.add("costs", (*head, scored.encoder, scored.seconds, scored.texts_embedded))
 
 
+TRAINED = frozenset({"tuned", "tuned_transfer", "champion"})  # roles of models that were trained here
+
+
+def add_models(writer: TableWriter, source: str, contenders: Iterable[Contender]) -> None:
+    """Which model each trained contender is (:func:`.checkpoint.identity_of`)."""
+    for contender in contenders:
+        if contender.role in TRAINED and contender.model is not None:
+            writer.add("models", (source, contender.name, contender.role, identity_of(Path(contender.model.location))))
+
+
 def add_not_run(writer: TableWriter, source: str, contender: Contender, tasks: Sequence[Task], reason: str) -> None:
     for task in tasks:
         head = (source, task.name, task.split, contender.name, contender.role, None, "masked", "corpus", None)
@@ -173,7 +219,7 @@ def add_comparisons(writer: TableWriter, source: str, scored: Sequence[Scored]) 
 
 # A tuned model against all that it must beat, its sum with BM25 against the base's, and what a platform's own data is worth.
 _AGAINST = {
-    "tuned": ("bm25", "base", "base_hybrid", "reference", "control", "tuned_transfer"),
+    "tuned": ("bm25", "base", "base_hybrid", "reference", "control", "champion", "tuned_transfer"),
     "tuned_transfer": ("base",),
     "tuned_hybrid": ("base_hybrid",),
 }

@@ -15,7 +15,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 from tqdm import tqdm
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.storage.atomic import readable_disk_errors
 
 ATTEMPTS = 6
@@ -49,7 +49,8 @@ def download(url: str, target: Path, *, headers: Mapping[str, str] | None = None
         explain: what to say when the server refuses; by default how to check a repository.
 
     Raises:
-        InputError: the file cannot be had, or the disk is full; the part stays for the next try.
+        InputError: the file cannot be had, or the disk is full; the part stays for the next try. A TransientError after
+            faults that pass with time.
     """
     part = target.with_name(f"{target.name}.part")
     with readable_disk_errors(target):
@@ -69,7 +70,7 @@ class ResumingReader:
     Each pause starts anew once bytes have come. Closing it stops the transfer.
 
     Raises:
-        InputError: the server refuses, or has failed several times on end.
+        InputError: the server refuses, or (TransientError) has failed several times on end.
     """
 
     def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, explain: Explain | None = None) -> None:
@@ -149,11 +150,12 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, (httpx.TransportError, _StalePartError)) and not isinstance(error, httpx.UnsupportedProtocol)
 
 
-def busy(status: int) -> tuple[str, str] | None:
-    """Problem and remedy when all attempts met a status that passes with time; None for other statuses."""
+def refused(place: str, status: int, explain: Explain) -> InputError:
+    """The error to raise when all attempts met this status; a TransientError where it passes with time."""
     if status not in RETRIED:
-        return None
-    return f"the server answered {status}", "The server is busy: run again later, it continues where it stopped"
+        return InputError(place, *explain(status))
+    remedy = "The server is busy: run again later, it continues where it stopped"
+    return TransientError(place, f"the server answered {status}", remedy)
 
 
 def _explain(status: int) -> tuple[str, str]:
@@ -168,10 +170,11 @@ def _readable_faults(url: str, explain: Explain, next_time: str) -> Iterator[Non
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         # Without the cause, which names the address that was redirected to, with the signature that opens it.
-        raise InputError(url, *(busy(status) or explain(status))) from None
+        raise refused(url, status, explain) from None
     except (httpx.HTTPError, _StalePartError) as error:
         problem = f"the download failed after {ATTEMPTS} attempts ({type(error).__name__}: {error})"
-        raise InputError(url, problem, f"Check the network and run again: {next_time}") from error
+        kind = TransientError if is_transient(error) else InputError
+        raise kind(url, problem, f"Check the network and run again: {next_time}") from error
 
 
 def _client(headers: Mapping[str, str] | None) -> httpx.Client:

@@ -152,7 +152,8 @@ def _content(connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schem
         f"SELECT count(*), coalesce(sum(h), 0)::VARCHAR, coalesce(bit_xor(h), 0)::VARCHAR "
         f'FROM (SELECT hash(COLUMNS(*))::UBIGINT AS h FROM (SELECT t FROM "{table}" t))'
     ).fetchall()[0]
-    text = json.dumps([str(schema), *map(str, found)])
+    columns = schema.to_string(show_field_metadata=False, show_schema_metadata=False)  # not what is told of them
+    text = json.dumps([columns, *map(str, found)])
     return int(found[0]), hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.storage.atomic import write_text
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def only_process(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system frees it when the process ends, however it ends.
 
     Raises:
-        InputError: another process holds it.
+        TransientError: another process holds it.
     """
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
@@ -83,7 +83,7 @@ def only_process(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             owner = file.read().strip() or "unknown"
-            raise InputError(
+            raise TransientError(
                 folder,
                 f"process {owner} is training this very configuration",
                 "Wait until it has finished, or end that process",

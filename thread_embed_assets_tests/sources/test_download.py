@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.sources import download as module
 from thread_embed_assets.sources.download import ATTEMPTS, ResumingReader, download
 
@@ -176,12 +176,18 @@ def test_a_stream_that_goes_on_elsewhere_is_refused(server: Server, reader: Resu
 
 
 @pytest.mark.parametrize(
-    ("plan", "problem"), [([404], "answered 404"), ([503] * ATTEMPTS, "answered 503"), ([0] * 6, "failed")]
+    ("plan", "problem", "kind"),
+    [
+        ([404], "answered 404", InputError),
+        ([503] * ATTEMPTS, "answered 503", TransientError),
+        ([0] * 6, "failed", TransientError),
+    ],
 )
 def test_a_stream_that_cannot_be_had_is_given_up(
-    server: Server, reader: ResumingReader, plan: list[int], problem: str
+    server: Server, reader: ResumingReader, plan: list[int], problem: str, kind: type[InputError]
 ) -> None:
     server.plan = list(plan)
-    with pytest.raises(InputError, match=problem):
+    with pytest.raises(InputError, match=problem) as caught:
         reader.read(10)
+    assert type(caught.value) is kind
     assert len(server.requests) == len(plan)

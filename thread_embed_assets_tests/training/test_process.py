@@ -14,15 +14,17 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from thread_embed_assets.defs.training.process import main
+from thread_embed_assets.defs.training.process import BUSY, TRAINS_FOR, main
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.fingerprint import of_json
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.checkpoint import Checkpoint, latest_checkpoint, verify
 from thread_embed_assets.training.config import StageConfig
 from thread_embed_assets.training.data import PairInput
 from thread_embed_assets.training.devices import pick_device
 from thread_embed_assets.training.job import Job
-from thread_embed_assets.training.stage import train_stage
+from thread_embed_assets.training.resume import only_process
+from thread_embed_assets.training.stage import describe, train_stage
 from thread_embed_assets.training.trainer import Progress
 
 COMMAND = [sys.executable, "-m", "thread_embed_assets.defs.training.process"]
@@ -34,9 +36,9 @@ def long(config: StageConfig) -> StageConfig:
     return config.model_copy(update={"epochs": 6, "save_every": 10, "eval_every": 10})
 
 
-def _start(job: Job, folder: Path) -> subprocess.Popen[str]:
+def _start(job: Job, folder: Path, **variables: str) -> subprocess.Popen[str]:
     job.save(folder / "job.json")
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **variables, "OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
     command = [*COMMAND, "--job", str(folder / "job.json")]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -117,6 +119,56 @@ def test_signals_end_the_process_after_a_saved_step(long: StageConfig, inputs: l
     assert "training was stopped and saved at step" in log
     assert "Traceback" not in log
     assert list(tmp_path.rglob("checkpoint-*/whole.json"))
+
+
+def test_it_saves_and_ends_when_the_run_that_it_trains_for_is_killed(
+    long: StageConfig, inputs: list[PairInput], tmp_path: Path
+) -> None:
+    worker = subprocess.Popen(["sleep", "600"])
+    job = Job.of(long, inputs, Layout(tmp_path / "root"), "all", "cpu")
+    process = _start(job, tmp_path, **{TRAINS_FOR: f"{os.getpid()},{worker.pid}"})
+    _wait_for("checkpoint-*/whole.json", tmp_path, process)
+    worker.kill()
+    worker.wait()
+    _, log = process.communicate(timeout=300)
+    assert process.returncode == 143, log
+    assert "training was stopped and saved at step" in log
+
+
+def test_a_process_sees_that_its_parent_was_killed(tmp_path: Path) -> None:
+    """The step's own process, whose end shows at once, though nobody has waited for it yet."""
+    watch = (
+        "import os, sys, threading; from thread_embed_assets.defs.training import process as p; seen = threading.Event();"
+        "p._when_orphaned(seen.set); open(sys.argv[1], 'w').close(); seen.wait(60); os.rename(*sys.argv[1:])"
+    )
+    begun, seen = tmp_path / "begun", tmp_path / "seen"
+    step = (
+        "import os, subprocess, sys; os.environ[sys.argv[1]] = str(os.getpid());"
+        "subprocess.run([sys.executable, '-c', *sys.argv[2:]])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", step, TRAINS_FOR, watch, str(begun), str(seen)])
+    deadline = time.monotonic() + 120
+    while not begun.exists():
+        assert time.monotonic() < deadline and parent.poll() is None
+        time.sleep(0.01)
+    parent.kill()  # and not waited for: a zombie still has its number
+    while not seen.exists():
+        assert time.monotonic() < deadline, "the child did not see it"
+        time.sleep(0.01)
+    parent.wait()
+
+
+def test_a_folder_that_another_process_trains_in_gives_status_75(
+    config: StageConfig, inputs: list[PairInput], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    layout = Layout(tmp_path / "root")
+    Job.of(config, inputs, layout, "all", "cpu").save(tmp_path / "job.json")
+    ordered = sorted(inputs, key=lambda given: given.name)
+    folder = layout.checkpoints("all", config.stage) / of_json(describe(config, ordered, "all"))
+    folder.mkdir(parents=True)
+    with only_process(folder):
+        assert main(["--job", str(tmp_path / "job.json")]) == BUSY == 75
 
 
 def test_an_error_people_can_mend_is_told_and_gives_status_2(

@@ -1,8 +1,10 @@
 """The training process: started through Dagster Pipes, or by hand with ``--job``.
 
 Dagster is not needed: ``python -m thread_embed_assets.defs.training.process --job job.json``. The exit status is 0 when
-the checkpoint is there, 2 for an error that people can mend, 143 when it was stopped (what was done is saved). With several
-GPUs it starts one process for each through torchrun, and tells of the first one's.
+the checkpoint is there, 2 for an error that people can mend, 75 for one that passes with time, 143 when it was stopped (what
+was done is saved). Through Pipes it also stops when the step or the run that it trains for is gone, since it would hold the
+GPU and its folder against whoever trains next. With several GPUs it starts one process for each through torchrun, and tells
+of the first one's.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
+from thread_embed_assets.storage.atomic import process_lives
 from thread_embed_assets.training.checkpoint import MANIFEST, Checkpoint
 from thread_embed_assets.training.devices import Ranks
 from thread_embed_assets.training.job import Job
@@ -29,12 +32,15 @@ if TYPE_CHECKING:
     from thread_embed_assets.training.trainer import Progress
 
 FAILED = 2
+BUSY = os.EX_TEMPFAIL
 KILLED = 137
 STOPPED = 143
 
 _MODULE = "thread_embed_assets.defs.training.process"
 _PIPES = "DAGSTER_PIPES_CONTEXT"  # which Pipes sets for the process it starts
 _LAUNCHED = "WORLD_SIZE"  # which torchrun and accelerate set for the processes they start
+_LOOK_EVERY = 1.0  # seconds
+TRAINS_FOR = "THREAD_EMBED_TRAINS_FOR"  # process ids: the parent, and those that the parent works for
 _STATUS = "THREAD_EMBED_TRAINING_STATUS"  # where the first of several processes leaves its exit status
 
 
@@ -94,6 +100,8 @@ def _launch(processes: int, arguments: list[str]) -> int:
         child = subprocess.Popen(command, env={**os.environ, _STATUS: str(status)})  # noqa: S603  ourselves
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: child.terminate())
+        if TRAINS_FOR in os.environ:
+            _when_orphaned(child.terminate)
         child.wait()
         # A process that was killed leaves no status: memory ran out, say. The run goes on from its last checkpoint.
         return int(status.read_text(encoding="ascii")) if status.exists() else KILLED
@@ -105,6 +113,8 @@ def _train(job_path: Path, log: logging.Logger, send: Callable[[dict[str, Any]],
     # Dagster forwards a cancelled run as SIGINT, systems that shut down send SIGTERM.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if TRAINS_FOR in os.environ and _LAUNCHED not in os.environ:
+        _when_orphaned(stop.set)
 
     def report(progress: Progress) -> None:
         speed = progress.tokens / max(progress.seconds, 1e-9)
@@ -117,12 +127,25 @@ def _train(job_path: Path, log: logging.Logger, send: Callable[[dict[str, Any]],
         checkpoint = Job.load(job_path).run(report, stop)
     except InputError as error:
         log.error("%s", error)
-        return FAILED
+        return BUSY if isinstance(error, TransientError) else FAILED
     except TrainingStopped as stopped:
         log.info("%s", stopped)
         return STOPPED
     send(result(checkpoint))
     return 0
+
+
+def _when_orphaned(do: Callable[[], None]) -> None:
+    """Call it once one of the processes that this one trains for has ended, killed or not."""
+    parent, *others = map(int, os.environ[TRAINS_FOR].split(","))
+
+    def watch() -> None:
+        never = Event()
+        while os.getppid() == parent and all(map(process_lives, others)):
+            never.wait(_LOOK_EVERY)
+        do()
+
+    Thread(target=watch, daemon=True).start()
 
 
 def result(checkpoint: Checkpoint) -> dict[str, Any]:
