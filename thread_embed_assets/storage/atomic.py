@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from thread_embed_assets.errors import InputError
 
-_TEMPORARY = re.compile(r"^\.(?P<target>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.part$")
+_TEMPORARY = re.compile(r"^\.(?P<target>.+)\.(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.part$")
+_FOREIGN_SECONDS = 7 * 86_400
 
 
 def temporary_beside(target: Path) -> Path:
     """A fresh name in ``target``'s own folder, so that the final rename never crosses a file system."""
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(target)
-    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    return target.with_name(f".{target.name}.{this_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def remove_abandoned(target: Path) -> None:
-    """Delete what killed processes left behind for ``target``; a living process keeps its own."""
+    """Delete what killed processes left behind for ``target``; a living process keeps its own.
+
+    Which processes of another machine that shares the disk are alive nobody here knows: what it wrote goes after a week.
+    """
     for path in target.parent.glob(f".{target.name}.*.part*"):
         match = _TEMPORARY.match(path.name.removesuffix(".wal"))
-        if match and match["target"] == target.name and not process_lives(int(match["pid"])):
+        if match is None or match["target"] != target.name:
+            continue
+        if not process_lives(int(match["pid"])) if match["host"] == this_host() else _is_old(path):
             _delete(path)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _FOREIGN_SECONDS
+    except FileNotFoundError:  # its own machine was faster
+        return False
+
+
+def this_host() -> str:
+    """8 hex digits that stand for this machine in names."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 def process_lives(pid: int) -> bool:
@@ -43,7 +64,7 @@ def process_lives(pid: int) -> bool:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from thread_embed_assets.storage.atomic import (
     remove_abandoned,
     temporary_beside,
     temporary_folder,
+    this_host,
     write_text,
 )
 
@@ -84,25 +86,35 @@ def test_a_temporary_folder_is_gone_after_the_block_and_after_an_error(tmp_path:
 def test_what_a_dead_process_left_is_removed_and_a_living_ones_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "pairs.duckdb"
     dead = dead_pid()
-    gone = [f".pairs.duckdb.{dead}-0123abcd.part", f".pairs.duckdb.{dead}-0123abcd.part.wal"]
+    here = this_host()
+    gone = [f".pairs.duckdb.{here}-{dead}-0123abcd.part", f".pairs.duckdb.{here}-{dead}-0123abcd.part.wal"]
     kept = [
-        f".pairs.duckdb.{os.getpid()}-0123abcd.part",
-        f".pairs.duckdb.{os.getppid()}-0123abcd.part.wal",
-        f".pairs.duckdb.old.{dead}-0123abcd.part",
-        f".other.duckdb.{dead}-0123abcd.part",
+        f".pairs.duckdb.{here}-{os.getpid()}-0123abcd.part",
+        f".pairs.duckdb.{here}-{os.getppid()}-0123abcd.part.wal",
+        f".pairs.duckdb.old.{here}-{dead}-0123abcd.part",
+        f".other.duckdb.{here}-{dead}-0123abcd.part",
         ".pairs.duckdb.notes.part",
     ]
     for name in gone + kept:
         (tmp_path / name).write_text("x")
-    folder = tmp_path / f".pairs.duckdb.{dead}-4567abcd.part"
+    folder = tmp_path / f".pairs.duckdb.{here}-{dead}-4567abcd.part"
     folder.mkdir()
     (folder / "staged").write_text("x")
     remove_abandoned(target)
     assert names(tmp_path) == sorted(kept)
 
 
+def test_what_another_machine_writes_on_a_shared_disk_stays_for_a_week(tmp_path: Path) -> None:
+    written = {days: tmp_path / f".pairs.duckdb.0000abcd-{dead_pid()}-{days:08x}.part" for days in (0, 6, 8)}
+    for days, path in written.items():
+        path.write_text("x")
+        os.utime(path, (time.time() - days * 86_400,) * 2)
+    remove_abandoned(tmp_path / "pairs.duckdb")
+    assert [days for days, path in written.items() if path.exists()] == [0, 6]
+
+
 def test_a_process_of_another_user_is_alive(public_path: Path) -> None:
-    part = public_path / ".x.1-0123abcd.part"
+    part = public_path / f".x.{this_host()}-1-0123abcd.part"
     part.write_text("x")
 
     def act() -> None:
@@ -113,7 +125,7 @@ def test_a_process_of_another_user_is_alive(public_path: Path) -> None:
 
 
 def test_the_next_writer_clears_what_the_last_one_left(tmp_path: Path) -> None:
-    left = tmp_path / f".x.{dead_pid()}-0123abcd.part"
+    left = tmp_path / f".x.{this_host()}-{dead_pid()}-0123abcd.part"
     left.write_text("x")
     assert temporary_beside(tmp_path / "x") != left
     assert not left.exists()
