@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 MIXES := all,without_irc,without_slack,without_dialogue
 REAL := irc_disentangle,slack_dev_chats,topical_chat,duraspace_irc
 
-.PHONY: demo real transfer reranker ui test check audit docs benchmark clean
+.PHONY: demo real transfer reranker ui automatic manual test check audit docs benchmark clean
 
 demo: $(INSTALLED)  ## the whole graph on the sample workspace, in about ten minutes on two cores
 	$(BIN)/python -m thread_embed_assets.defs.run_graph --sources sample_workspace --mix sample_workspace --profile quick
@@ -28,6 +28,16 @@ reranker: $(INSTALLED)  ## the thread reranker on quick data: simulated users an
 ui: $(INSTALLED)  ## the Dagster UI on the instance of demo and real, at http://127.0.0.1:3000
 	$(BIN)/dagster instance concurrency set gpu 1
 	$(BIN)/python -m thread_embed_assets.defs.ui --host 127.0.0.1 --port $${PORT:-3000}
+
+automatic: $(INSTALLED)  ## retrain by itself, while `make ui` runs: weekly, on new exports, on enough new conversations; tell of failures
+	$(BIN)/dagster schedule start --start-all --workspace workspace.yaml
+	$(BIN)/dagster sensor start --start-all --workspace workspace.yaml
+
+manual: $(INSTALLED)  ## no longer by itself
+	$(BIN)/dagster schedule stop weekly_retraining --workspace workspace.yaml
+	$(BIN)/dagster sensor stop changed_exports --workspace workspace.yaml
+	$(BIN)/dagster sensor stop enough_new_conversations --workspace workspace.yaml
+	$(BIN)/dagster sensor stop run_failure --workspace workspace.yaml
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile

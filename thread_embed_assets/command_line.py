@@ -1,4 +1,4 @@
-"""The console script ``thread-embed``: search, serve, route, release, push."""
+"""The console script ``thread-embed``: search, serve, route, release, push, models, rollback, sync."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from thread_embed_assets.language_models.anthropic_api import ChatModel
 from thread_embed_assets.release.command import add_release_command, run_release
 from thread_embed_assets.release.current_model import model_for_search
 from thread_embed_assets.release.hub import add_push_command, run_push
+from thread_embed_assets.release.rollback import add_history_commands, run_models, run_rollback
 from thread_embed_assets.reranker.candidates import Floats
 from thread_embed_assets.reranker.command import add_route_command, run_route
 from thread_embed_assets.reranker.router import Embedder
 from thread_embed_assets.search.command import add_search_commands, run_search, run_serve
 from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.storage.remote_root import REMOTE_VARIABLE, remote_root
 from thread_embed_assets.training.base_models import model_fingerprint
 
 
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_release_command(commands)
     add_push_command(commands)
     add_route_command(commands)
+    add_history_commands(commands)
+    commands.add_parser("sync", help=f"bring and send what this machine and {REMOTE_VARIABLE} lack of each other")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("thread_embed_assets.search.progress").setLevel(logging.INFO)
@@ -41,8 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(run_release(options, layout))
             case "push":
                 print(run_push(options, layout))
+            case "models":
+                print(run_models(layout))
+            case "rollback":
+                print(run_rollback(options, layout))
             case "route":
                 print(run_route(options, layout, _embedder(layout), ChatModel))
+            case "sync":
+                print(_sync(layout))
             case "serve":
                 run_serve(options, layout)
             case _:
@@ -51,6 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"thread-embed: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _sync(layout: Layout) -> str:
+    remote = remote_root(layout)
+    if remote is None:
+        raise InputError(REMOTE_VARIABLE, "it names no remote root", "Give it the form s3://bucket/prefix")
+    brought, sent = remote.bring(), remote.send()
+    return (
+        f"{layout.root}: {brought.files} files brought, {brought.removed} removed\n"
+        f"{remote.url}: {sent.files} files sent, {sent.removed} removed"
+    )
 
 
 def _embedder(layout: Layout) -> Embedder | None:

@@ -42,8 +42,11 @@ NOQA = re.compile(r"# noqa: ((?:[A-Z]+\d+,? ?)+)")
 PASSED_OVER = {
     ("chat/secrets.py", "S105"),  # the name of a kind of secret
     ("release/hub.py", "S105"),  # the name of a variable
+    ("alerts.py", "S105"),
     ("defs/training/process.py", "S603"),  # starts this package's own modules
+    ("defs/retraining.py", "S603"),  # likewise; what a launchpad gives it are names that the catalogue knows
     ("release/stores/chroma_store.py", "S603"),
+    ("defs/retraining.py", "S603"),  # the graph from the command line
 }
 
 
@@ -165,13 +168,17 @@ def test_what_ruff_passes_over_is_declared_here() -> None:
 
 
 def test_every_server_that_is_started_listens_on_this_machine_alone() -> None:
-    """Of the Makefile, the workspace and every file that names a host to listen on."""
+    """Of the Makefile, the workspace and every file that names a host to listen on.
+
+    A container listens on its own network; what of that is published is tested in ``deploy/test_deploy.py``.
+    """
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     starting = [
         line for line in makefile.splitlines() if re.search(r"\bdg dev|dagster dev|dagster-webserver|defs\.ui", line)
     ]
     assert starting and all("--host 127.0.0.1" in line for line in starting)
-    texts = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml"), ROOT / "Makefile", ROOT / "workspace.yaml"]
+    declared = [path for path in PACKAGE.rglob("*.yaml") if path != PACKAGE / "deploy" / "compose.yaml"]
+    texts = [*PACKAGE.rglob("*.py"), *declared, ROOT / "Makefile", ROOT / "workspace.yaml"]
     named = [
         (path, host)
         for path in texts

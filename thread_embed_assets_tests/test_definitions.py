@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import dagster as dg
 import pytest
 import yaml
 
+from thread_embed_assets.definitions import job_of
 from thread_embed_assets.defs.partitions import arms, mixes, sources, stores
+from thread_embed_assets.defs.resources import STORED
 from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
 from thread_embed_assets_tests.defs.runs import definitions
 
@@ -128,6 +133,7 @@ GRAPH: dict[str, tuple[str, str | None, set[str], set[str]]] = {
     "reranker_package": ("reranker", None, {"reranker_results"}, {"scores_as_trained"}),
 }
 
+# job: the assets that it makes, each in one job
 JOBS = {
     "prepare": {"raw_dataset", "conversations", "source_report"},
     "pair": {
@@ -148,11 +154,46 @@ JOBS = {
     "regress": {"regression_results"},
     "ablate": {"ablation"},
     "compare": {"ablation_table"},
-    "release": {"released_weights"},
+    "pack": {"released_weights"},
     "store": {"vector_store_roundtrip"},
     "export": {"onnx_model"},
     "rerank": {"reranker_examples", "reranker_checkpoint", "reranker_results", "reranker_package"},
 }
+TOGETHER = {"release": {"model_package", "onnx_model"}}  # what other jobs make apart
+WHOLE_GRAPH = {"demo", "refresh_data", "retrain"}  # jobs that run others
+
+
+_ROOT = Path("/root")
+_LAYOUT = Layout(_ROOT)
+_PLACES = {
+    "disentangling_results": _LAYOUT.disentangling("dev"),
+    "corpus_report": _LAYOUT.corpus_report,
+    "leaderboard": _LAYOUT.benchmark / "leaderboard.md",
+    "regression_results": _LAYOUT.regression,
+    "ablation_table": _LAYOUT.ablations,
+    "benchmark_dataset": _LAYOUT.benchmark_dataset,
+    "released_weights": _LAYOUT.released,
+    "model_package": _LAYOUT.promoted_model,
+    "onnx_model": _LAYOUT.onnx_package,
+    "reranker_examples": _LAYOUT.reranker_examples("any").parent,
+    "reranker_checkpoint": _LAYOUT.reranker_checkpoints,
+    "reranker_results": _LAYOUT.reranker_results,
+    "reranker_package": _LAYOUT.reranker_package,
+}
+_ONE_OF = {SOURCES: "<source>", MIXES: "<mix>", ARMS: "<arm>", STORES: "<store>"}
+_PAGE = re.compile(
+    r"(?P<holds>[^\n].+?)\n\n"
+    r"- \*\*Needs\*\* .+?\n"
+    r"- \*\*Takes\*\* .+?\n"
+    r"- \*\*Lies in\*\* `(?P<place>[^`]+)`[^\n]*\n?",
+    re.DOTALL,
+)
+
+
+def _place(name: str) -> Path:
+    """Where the layout puts an asset; of partitions, with a word for the key."""
+    partitions = GRAPH[name][1]
+    return STORED[name].path(_LAYOUT, _ONE_OF[partitions]) if partitions else _PLACES[name]
 
 
 def _partitions(definition: dg.PartitionsDefinition[str] | None) -> str | None:
@@ -191,11 +232,32 @@ def test_every_check_blocks_and_follows_its_assets_partition() -> None:
         assert node.description, f"{key} does not say what it looks at"
 
 
-def test_every_asset_is_described_owned_and_versioned() -> None:
+def test_every_asset_is_owned_versioned_and_linked_to_its_code() -> None:
     graph = definitions().resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
-        assert node.description and node.owners and node.kinds and node.code_version, key
+        assert node.kinds and node.code_version, key
+        assert node.owners and all(owner.startswith("team:") for owner in node.owners), key
+        assert "dagster/code_references" in node.metadata, key
+
+
+@pytest.mark.parametrize("name", sorted(GRAPH))
+def test_a_page_says_what_the_asset_holds_needs_and_takes_and_where_it_lies(name: str) -> None:
+    node = definitions().resolve_asset_graph().get(dg.AssetKey(name))
+    page = _PAGE.fullmatch(node.description or "")
+    assert page, f"the description of {name} is to end in the lines Needs, Takes and Lies in:\n{node.description}"
+    assert page["place"] == str(_place(name).relative_to(_ROOT)), name
+
+
+@pytest.mark.parametrize("name", sorted(GRAPH))
+def test_every_column_of_a_table_says_what_it_holds(name: str) -> None:
+    node = definitions().resolve_asset_graph().get(dg.AssetKey(name))
+    if "duckdb" not in node.kinds:
+        return
+    assert node.metadata["dagster/table_name"], name
+    schema = node.metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchema) and schema.columns, name
+    assert [column.name for column in schema.columns if not column.description] == [], name
 
 
 def test_the_jobs_hold_the_declared_assets() -> None:
@@ -203,10 +265,17 @@ def test_the_jobs_hold_the_declared_assets() -> None:
     found = {
         name: {key.path[-1] for key in repository.get_job(name).asset_layer.executable_asset_keys}
         for name in repository.job_names
-        if not name.startswith("__")
+        if not name.startswith("__") and name not in WHOLE_GRAPH
     }
-    assert found == JOBS
+    assert found == JOBS | TOGETHER
+    assert set(repository.job_names) >= WHOLE_GRAPH
     assert sorted(asset for names in JOBS.values() for asset in names) == sorted(GRAPH), "each asset is in one job"
+
+
+def test_another_machine_builds_a_job_from_its_name() -> None:
+    named = dg.build_reconstructable_job(job_of.__module__, job_of.__name__, ("train",))
+    found = named.get_definition().asset_layer.executable_asset_keys
+    assert {key.path[-1] for key in found} == JOBS["train"]
 
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))

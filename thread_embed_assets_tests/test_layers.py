@@ -23,6 +23,7 @@ LAYERS = (
     "release",
     "search",
     "examples",
+    "alerts",
     "command_line",
     "defs",
     "definitions",

@@ -32,6 +32,7 @@ from thread_embed_assets.pairs.quality import no_held_out_text
 from thread_embed_assets.pairs.schema import Strategy
 from thread_embed_assets.sources.catalog import Source
 from thread_embed_assets.storage.atomic import atomic_folder
+from thread_embed_assets.storage.columns import described
 from thread_embed_assets.storage.fingerprint import of_json
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import TableHandle, open_table, write_tables
@@ -53,31 +54,31 @@ _TASK_TABLES = ("queries", "corpus", "qrels")
 _ROOM = 50  # an arm's own tables hold so many times the pairs that it trains on, where there are as many
 
 SCHEMAS = {
-    "scores": pa.schema(
+    "scores": described(
         [
-            ("seed", pa.int32()),
-            ("source", pa.string()),
-            ("task", pa.string()),
-            ("query_id", pa.string()),
-            ("cluster", pa.string()),
-            (HEADLINE, pa.float64()),
+            ("seed", pa.int32(), "of the training"),
+            ("source", pa.string(), "the catalogue's name of the source"),
+            ("task", pa.string(), "of its dev split"),
+            ("query_id", pa.string(), "the query of the task"),
+            ("cluster", pa.string(), "channel and day: what is resampled"),
+            (HEADLINE, pa.float64(), "of this query"),
         ]
     ),
-    "runs": pa.schema(
+    "runs": described(
         [
-            ("seed", pa.int32()),
-            ("checkpoint", pa.string()),  # fingerprint; empty of a model that was not trained
-            ("pairs", pa.int64()),
-            ("inputs", pa.string()),  # JSON: of which strategy and source how many
-            ("steps", pa.int64()),
-            ("tokens", pa.int64()),
-            ("train_seconds", pa.float64()),
-            ("device", pa.string()),
-            ("texts_embedded", pa.int64()),
-            ("score_seconds", pa.float64()),
+            ("seed", pa.int32(), "of the training"),
+            ("checkpoint", pa.string(), "fingerprint; empty of a model that was not trained"),
+            ("pairs", pa.int64(), "that it trained on"),
+            ("inputs", pa.string(), "JSON: of which strategy and source how many"),
+            ("steps", pa.int64(), "of the optimiser"),
+            ("tokens", pa.int64(), "that went through the model"),
+            ("train_seconds", pa.float64(), "by the clock"),
+            ("device", pa.string(), "what it trained on"),
+            ("texts_embedded", pa.int64(), "to score it"),
+            ("score_seconds", pa.float64(), "by the clock"),
         ]
     ),
-    "about": pa.schema([("name", pa.string()), ("value", pa.string())]),  # arm, setting and identity, as JSON
+    "about": described([("name", pa.string(), "arm, setting or identity"), ("value", pa.string(), "as JSON")]),
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thread_embed_assets.benchmark.embeddings import Role, Vectors
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.language_models.service import ATTEMPTS, BusyError, busy, out_of_money, retrying, said
 from thread_embed_assets.language_models.tokens import cut_to, estimate_tokens
 from thread_embed_assets.storage.addresses import fault_of
@@ -186,10 +186,11 @@ class ApiEncoder:
             answer = retrying(logger)(self._post, body)
         except BusyError as error:
             problem = f"{error} to {ATTEMPTS} attempts"
-            raise InputError(self._place, problem, "Run again later: what is embedded is kept") from error
+            raise TransientError(self._place, problem, "Run again later: what is embedded is kept") from error
         except httpx.HTTPError as error:
             problem = f"no answer after {ATTEMPTS} attempts ({type(error).__name__}: {self._without_key(str(error))})"
-            raise InputError(self._place, problem, "Check the network and run again: what is embedded is kept") from error
+            kind = TransientError if isinstance(error, httpx.TransportError) else InputError
+            raise kind(self._place, problem, "Check the network and run again: what is embedded is kept") from error
         return self._vectors(answer, len(texts))
 
     def _post(self, body: Mapping[str, Any]) -> httpx.Response:

@@ -30,7 +30,9 @@ DOWNLOAD_VARIABLE = "THREAD_EMBED_DOWNLOAD_MODELS"
 API_VARIABLE = "THREAD_EMBED_API_MODELS"
 
 ContenderKind = Literal["bm25", "dense", "hybrid", "recency", "speakers"]
-ContenderRole = Literal["baseline", "base", "base_hybrid", "reference", "control", "tuned", "tuned_transfer", "tuned_hybrid"]
+ContenderRole = Literal[
+    "baseline", "base", "base_hybrid", "reference", "control", "champion", "tuned", "tuned_transfer", "tuned_hybrid"
+]
 Fusion = Literal["z_score", "reciprocal_rank"]
 
 
@@ -146,8 +148,7 @@ def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequenc
     for reference in references:
         rows += [reference] if reference.not_run else [reference, _with_bm25(reference.name, "reference")]
     for one in tuned:
-        trained = Reading(text_format_of(one.model.location))
-        fitted = (replace(trained, fitted=True),) if weighs_tokens(Path(one.model.location)) else ()
+        trained, *fitted = _readings_of(one.model)
         rows.append(Contender(one.model.name, "dense", one.role, whole_and_by_window((trained, *fitted)), one.model))
         rows.append(_with_bm25(one.model.name, "tuned_hybrid"))
         controls = ((f"{base.name}, fitted", fitted, base), (f"{one.model.name}, unfitted", (trained,), one.model))
@@ -158,6 +159,17 @@ def standard_contenders(base: Model, tuned: Sequence[Tuned], references: Sequenc
             if fitted and name not in known
         ]
     return rows
+
+
+def champion_contender(model: Model) -> Contender:
+    """The promoted model, read as a tuned one: what a new model has to beat (:mod:`.duel`)."""
+    return Contender(model.name, "dense", "champion", whole_and_by_window(_readings_of(model)), model)
+
+
+def _readings_of(model: Model) -> tuple[Reading, ...]:
+    """Of a trained model: in its text format, as it was trained and, if it weighs tokens, fitted to what is searched."""
+    trained = Reading(text_format_of(model.location))
+    return (trained, replace(trained, fitted=True)) if weighs_tokens(Path(model.location)) else (trained,)
 
 
 def _with_bm25(name: str, role: ContenderRole, fusion: Fusion = "z_score") -> Contender:

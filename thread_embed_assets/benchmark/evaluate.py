@@ -22,6 +22,7 @@ from thread_embed_assets.benchmark.result_tables import (
     Scored,
     add_breakdowns,
     add_comparisons,
+    add_models,
     add_not_run,
     add_scored,
     standing,
@@ -119,6 +120,7 @@ def evaluate_source(
             add_scored(writer, source, scored, chosen=scored.reading == bench.label(scored.contender, scored.task))
         for task in test:
             _add_test_task(writer, source, list(bench.score_test(task, runs)))
+        add_models(writer, source, (one for one in contenders if one.name not in bench.not_run))
         for name, reason in bench.not_run.items():
             add_not_run(writer, source, bench.contenders[name], test, reason)
     return {name: open_table(layout.results(source), name) for name in SCHEMAS}

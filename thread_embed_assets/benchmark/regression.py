@@ -21,18 +21,20 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.storage.atomic import write_text
 from thread_embed_assets.training.base_models import local_folder
+from thread_embed_assets.training.checkpoint import identity_of
 
 MIRROR_VARIABLE = "THREAD_EMBED_MTEB_MIRROR"
 RUN = "RUN"
 NOT_RUN = "NOT RUN"
 FLOOR = 0.015
+RESULTS = "general_tasks.json"
 _PATIENCE = 3.0  # seconds for the hub to answer at all
 
 # Listed task to the tasks of mteb that make it up. One task of NanoBEIR has 50 queries, too few to be judged alone.
@@ -114,6 +116,7 @@ class RegressionResult:
     """A model beside the base.
 
     Attributes:
+        identity: which model it is (:func:`.checkpoint.identity_of`); empty where it does not say.
         floor: a listed task may drop by so much and no more.
         mteb: version of the library.
         passes_floor: False when any listed task that ran drops by more; None when it is not known, for nothing ran or a task
@@ -134,6 +137,7 @@ class RegressionResult:
     comparisons: tuple[Comparison, ...]
     model_scores: tuple[TaskScore, ...]
     base_scores: tuple[TaskScore, ...]
+    identity: str = ""
 
 
 def check_regression(
@@ -159,7 +163,8 @@ def check_regression(
     """
     places = find_data(tasks, mirror)
     scores = [run_general_tasks(encoder, tasks, places) for encoder in (model, base)]
-    return compare(scores[0], scores[1], names, floor)
+    identity = identity_of(Path(model)) if isinstance(model, Path | str) else ""
+    return replace(compare(scores[0], scores[1], names, floor), identity=identity)
 
 
 def find_data(tasks: Mapping[str, Sequence[str]] = GENERAL_TASKS, mirror: Path | None = None) -> dict[str, Path | str]:
@@ -337,7 +342,7 @@ def compare(
 
 def write_regression(result: RegressionResult, folder: Path) -> tuple[Path, Path]:
     """Write ``general_tasks.json`` and ``general_tasks.md``; returns their paths."""
-    data, page = folder / "general_tasks.json", folder / "general_tasks.md"
+    data, page = folder / RESULTS, folder / "general_tasks.md"
     write_text(data, json.dumps(asdict(result), indent=1) + "\n")
     write_text(page, regression_markdown(result))
     return data, page

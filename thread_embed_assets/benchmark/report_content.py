@@ -21,7 +21,10 @@ from thread_embed_assets.storage.tables import open_table
 
 Row = dict[str, Any]
 
-ROLES = ("baseline", "base", "base_hybrid", "reference", "control", "tuned", "tuned_transfer", "tuned_hybrid")
+ROLES = (
+    *("baseline", "base", "base_hybrid", "reference", "control", "champion"),
+    *("tuned", "tuned_transfer", "tuned_hybrid"),
+)
 NEAR = "near"
 _MASKED, _CORPUS = "masked", "corpus"
 NAME_VIEWS = {"intact": "real names", "names": "names only"}

@@ -28,6 +28,7 @@ from thread_embed_assets.chat.formats import FORMATS
 from thread_embed_assets.chat.model import Message, Split, Truth, microseconds
 from thread_embed_assets.chat.read import StoredConversation, read_conversations
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.columns import Column, described
 from thread_embed_assets.storage.fingerprint import fraction, of_json
 from thread_embed_assets.storage.tables import TableHandle, TableWriter, connect_read_only, open_table, write_tables
 
@@ -42,43 +43,60 @@ _KEPT_COLUMNS = 12
 DIRECT, SAME_THREAD = 2, 1  # grades of a reply to the window's last message, and of what else was said after it
 
 _TIME = pa.timestamp("us", tz="UTC")
-_TEXTS = [(f"text_{name}", pa.string()) for name in (*FORMATS, "people")]
-_PLACE = [("task", pa.string()), ("split", pa.string())]
+_TEXTS: list[Column] = [(f"text_{name}", pa.string(), f"written as `{name}` (chat/formats.py)") for name in FORMATS]
+_TEXTS.append(("text_people", pa.string(), "with opaque ids, for the views with names; leaves this file nowhere else"))
+_PLACE: list[Column] = [
+    ("task", pa.string(), "thread, thread_strict, response, reply or summary"),
+    ("split", pa.string(), "dev or test"),
+]
 
 SCHEMAS = {
-    "queries": pa.schema(
+    "queries": described(
         [
             *_PLACE,
-            ("query_id", pa.string()),
-            ("conversation_id", pa.string()),
-            ("channel", pa.string()),
-            ("cluster", pa.string()),  # channel and day of the conversation's start; its id where there are no times
-            ("tier", pa.string()),  # gold: annotated or explicit threads; silver: predicted ones
-            ("asked_at", _TIME),  # last message of the query
-            ("person_ids", pa.list_(pa.string())),
-            ("message_ids", pa.list_(pa.string())),
-            ("thread_messages", pa.int32()),
-            ("gap_seconds", pa.float64()),  # from the query to the nearest message of its document
-            ("word_overlap", pa.float64()),  # share of the query's words that stand in its best document
-            ("paraphrase", pa.string()),  # the query in other words; empty where nobody wrote it
-            *_TEXTS,  # text_people, with opaque ids, serves the views with names and leaves this file nowhere else
-        ]
-    ),
-    "corpus": pa.schema(
-        [
-            *_PLACE,
-            ("doc_id", pa.string()),
-            ("conversation_id", pa.string()),
-            ("channel", pa.string()),
-            ("started_at", _TIME),  # first and last message of the document
-            ("ended_at", _TIME),
-            ("person_ids", pa.list_(pa.string())),
-            ("message_ids", pa.list_(pa.string())),
+            ("query_id", pa.string(), "unique within its task"),
+            ("conversation_id", pa.string(), "the conversation that is looked for"),
+            ("channel", pa.string(), "the room it took place in"),
+            ("cluster", pa.string(), "channel and day of the conversation's start; its id where there are no times"),
+            ("tier", pa.string(), "gold: annotated or explicit threads; silver: predicted ones"),
+            ("asked_at", _TIME, "last message of the query"),
+            ("person_ids", pa.list_(pa.string()), "who wrote its messages"),
+            ("message_ids", pa.list_(pa.string()), "its messages, which its document does not hold"),
+            ("thread_messages", pa.int32(), "messages of the whole conversation"),
+            ("gap_seconds", pa.float64(), "from the query to the nearest message of its document"),
+            ("word_overlap", pa.float64(), "share of the query's words that stand in its best document"),
+            ("paraphrase", pa.string(), "the query in other words; empty where nobody wrote it"),
             *_TEXTS,
         ]
     ),
-    "qrels": pa.schema([*_PLACE, ("query_id", pa.string()), ("doc_id", pa.string()), ("grade", pa.int32())]),
-    "candidates": pa.schema([*_PLACE, ("query_id", pa.string()), ("doc_id", pa.string())]),  # the slice of near.py
+    "corpus": described(
+        [
+            *_PLACE,
+            ("doc_id", pa.string(), "unique within its task"),
+            ("conversation_id", pa.string(), "the conversation it is cut from"),
+            ("channel", pa.string(), "the room it took place in"),
+            ("started_at", _TIME, "first message of the document"),
+            ("ended_at", _TIME, "last message of the document"),
+            ("person_ids", pa.list_(pa.string()), "who wrote its messages"),
+            ("message_ids", pa.list_(pa.string()), "its messages"),
+            *_TEXTS,
+        ]
+    ),
+    "qrels": described(
+        [
+            *_PLACE,
+            ("query_id", pa.string(), "the query"),
+            ("doc_id", pa.string(), "a document that answers it"),
+            ("grade", pa.int32(), f"{DIRECT} if it replies to the query's last message, else {SAME_THREAD}"),
+        ]
+    ),
+    "candidates": described(
+        [
+            *_PLACE,
+            ("query_id", pa.string(), "the query"),
+            ("doc_id", pa.string(), "one of the documents nearest to its own in channel and time (near.py)"),
+        ]
+    ),
 }
 
 

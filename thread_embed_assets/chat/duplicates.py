@@ -32,6 +32,7 @@ from thread_embed_assets.chat.near_copies import (
 from thread_embed_assets.chat.normalise import Normalised
 from thread_embed_assets.chat.sketches import KEY_BITS, HashedBlock, batch_of, find_candidates, hashed_blocks, number, sketch
 from thread_embed_assets.errors import InputError
+from thread_embed_assets.storage.columns import described
 from thread_embed_assets.storage.fingerprint import seed
 from thread_embed_assets.storage.tables import (
     BATCH_ROWS,
@@ -55,19 +56,24 @@ class Duplicate(StrEnum):
     QUOTED = "quoted"
 
 
-DUPLICATES = pa.schema(
+DUPLICATES = described(
     [
-        ("conversation_id", pa.string()),
-        ("kind", pa.string()),
-        ("of_source", pa.string()),
-        ("of_conversation_id", pa.string()),
-        ("of_split", pa.string()),
-        ("containment", pa.float32()),
-        ("dropped", pa.bool_()),
+        ("conversation_id", pa.string(), "the conversation of this source"),
+        ("kind", pa.string(), "exact, near (half of its word 5-grams) or quoted (most of a message)"),
+        ("of_source", pa.string(), "where the other one stands"),
+        ("of_conversation_id", pa.string(), "the other conversation"),
+        ("of_split", pa.string(), "the other one's split"),
+        ("containment", pa.float32(), "share of its word 5-grams that the other one has; of the message's where quoted"),
+        ("dropped", pa.bool_(), "whether the conversation is left out of training for it"),
     ]
 )
 
-HELD_OUT_SHINGLES = pa.schema([("closed_to", pa.string()), ("hash", pa.uint64())])
+HELD_OUT_SHINGLES = described(
+    [
+        ("closed_to", pa.string(), "train or dev: the split of this source that may not hold them"),
+        ("hash", pa.uint64(), "of five words in a row that some source holds out"),
+    ]
+)
 
 _HELD_OUT_SPLITS = (str(Split.TEST), str(Split.DEV))
 _PLACES_OF_A_SHINGLE = 16

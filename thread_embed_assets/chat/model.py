@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from thread_embed_assets.storage.columns import described
+
 
 class Truth(StrEnum):
     """Who said that these messages form one thread."""
@@ -90,33 +92,33 @@ class Conversation:
 
 _TIME = pa.timestamp("us", tz="UTC")
 
-CONVERSATIONS = pa.schema(
+CONVERSATIONS = described(
     [
-        ("conversation_id", pa.string()),
-        ("source", pa.string()),
-        ("platform", pa.string()),
-        ("channel", pa.string()),
-        ("truth", pa.string()),
-        ("split", pa.string()),
-        ("started_at", _TIME),
-        ("ended_at", _TIME),
-        ("message_count", pa.int32()),
-        ("participant_count", pa.int32()),
-        ("language", pa.string()),
-        ("language_score", pa.float32()),
-        ("origin", pa.string()),
+        ("conversation_id", pa.string(), "unique within its source, and the same in every build"),
+        ("source", pa.string(), "the catalogue's name of the source"),
+        ("platform", pa.string(), "whose markup was resolved: slack, irc, discord, zulip, dialogue"),
+        ("channel", pa.string(), "the room it took place in"),
+        ("truth", pa.string(), "who said that these messages form a thread: annotated, explicit, predicted, guessed"),
+        ("split", pa.string(), "train, dev or test"),
+        ("started_at", _TIME, "of the first message; null where the source has no times"),
+        ("ended_at", _TIME, "of the last message"),
+        ("message_count", pa.int32(), "messages that cleaning left"),
+        ("participant_count", pa.int32(), "people who wrote them"),
+        ("language", pa.string(), "ISO 639-1 code of the most likely language"),
+        ("language_score", pa.float32(), "how likely, in [0, 1]"),
+        ("origin", pa.string(), "file it was read from, relative to the source's raw folder"),
     ]
 )
 
-MESSAGES = pa.schema(
+MESSAGES = described(
     [
-        ("conversation_id", pa.string()),
-        ("position", pa.int32()),
-        ("message_id", pa.string()),
-        ("person_id", pa.string()),
-        ("text", pa.string()),
-        ("sent_at", _TIME),
-        ("parents", pa.list_(pa.string())),
+        ("conversation_id", pa.string(), "the conversation it belongs to"),
+        ("position", pa.int32(), "place in the conversation, from 0"),
+        ("message_id", pa.string(), "unique within its source"),
+        ("person_id", pa.string(), "the author as an opaque id, salted per installation"),
+        ("text", pa.string(), "cleaned; people are ids, private data is masked"),
+        ("sent_at", _TIME, "null where the source has no times"),
+        ("parents", pa.list_(pa.string()), "message_ids that it replies to, of the same conversation"),
     ]
 )
 

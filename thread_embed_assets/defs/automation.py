@@ -1,8 +1,13 @@
-"""Jobs: the runs that take chat to a leaderboard. A run has one kind of partition, so there is one job for each."""
+"""Jobs: the runs that take chat to a leaderboard. A run has one kind of partition, so there is one job for each.
+
+Jobs that span all of them are in :mod:`.retraining`.
+"""
 
 from __future__ import annotations
 
 import dagster as dg
+
+from thread_embed_assets.defs.retraining import ONE_AT_A_TIME
 
 PREPARE = ("raw_dataset", "conversations", "source_report")
 PAIR = (
@@ -23,7 +28,8 @@ REPORT = ("corpus_report", "leaderboard", "benchmark_dataset", "model_package")
 REGRESS = ("regression_results",)
 ABLATE = ("ablation",)
 COMPARE = ("ablation_table",)
-RELEASE = ("released_weights",)
+PACK = ("released_weights",)
+RELEASE = ("model_package", "onnx_model")
 STORE = ("vector_store_roundtrip",)
 EXPORT = ("onnx_model",)
 RERANK = ("reranker_examples", "reranker_checkpoint", "reranker_results", "reranker_package")
@@ -48,7 +54,13 @@ jobs = [
         description="The corpus in one page, the leaderboard, the benchmark as a data set, and the model package.",
     ),
     dg.define_asset_job(
-        "release", selection=list(RELEASE), description="A checkpoint packed as a small difference from its base, to travel."
+        "pack", selection=list(PACK), description="A checkpoint packed as a small difference from its base, to travel."
+    ),
+    dg.define_asset_job(
+        "release",
+        selection=list(RELEASE),
+        tags=ONE_AT_A_TIME,
+        description="A new model, promoted if it beats the promoted one, and the promoted one for onnxruntime.",
     ),
     dg.define_asset_job("export", selection=list(EXPORT), description="The model package for onnxruntime."),
     dg.define_asset_job(

@@ -32,6 +32,7 @@ from thread_embed_assets.defs.release.assets import (
 )
 from thread_embed_assets.defs.reranker.assets import ExamplesConfig, ResultsConfig, TrainConfig
 from thread_embed_assets.defs.resources import GpuResource, LanguageModelResource, LayoutResource
+from thread_embed_assets.defs.retraining import DemoConfig, RefreshDataConfig, RetrainConfig, RetrainingResource
 from thread_embed_assets.defs.training.assets import StageRunConfig
 from thread_embed_assets.defs.training.mining import MiningConfig
 from thread_embed_assets.language_models.cost import Price
@@ -41,7 +42,7 @@ from thread_embed_assets.training.config import StageConfig
 
 DOCUMENT = Path("thread_embed_assets", "configuration.md")
 COMMAND = "make docs"
-_FROM_ENVIRONMENT = {(StageRunConfig, "profile"), (MiningConfig, "profile")}
+_FROM_ENVIRONMENT = {(known, "profile") for known in (StageRunConfig, MiningConfig, DemoConfig, RetrainConfig)}
 _ALTERNATIVES = {"kind", "by"}  # of one value each, which tells the classes of a union apart
 _LIMITS = {limits.Ge: "≥ {0.ge}", limits.Gt: "> {0.gt}", limits.Le: "≤ {0.le}", limits.Lt: "< {0.lt}"}
 
@@ -74,9 +75,14 @@ PARTS = (
         ),
     ),
     Part(
+        "Jobs",
+        "In the run configuration of the jobs `demo`, `refresh_data` and `retrain`, below `ops: {run_JOB: {config: ...}}`.",
+        (DemoConfig, RefreshDataConfig, RetrainConfig),
+    ),
+    Part(
         "Resources",
         "In the run configuration, below `resources: {NAME: {config: ...}}`.",
-        (LayoutResource, LanguageModelResource, GpuResource),
+        (LayoutResource, LanguageModelResource, GpuResource, RetrainingResource),
     ),
     Part(
         "Training",

@@ -6,23 +6,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 from pydantic import Field
 
 from thread_embed_assets.benchmark.ablations import SCORES
 from thread_embed_assets.chat.exploration import read_figures
 from thread_embed_assets.chat.normalise import open_normalised
+from thread_embed_assets.chat.people import salt
+from thread_embed_assets.defs.lineage import column_lineage
 from thread_embed_assets.defs.partitions import CATALOG
+from thread_embed_assets.defs.retries import only_what_passes
 from thread_embed_assets.language_models.choose import AT_ONCE, WriterName
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES_FOLDER, Strategy
 from thread_embed_assets.sources.fetch import open_raw
 from thread_embed_assets.storage.layout import Layout
+from thread_embed_assets.storage.remote_root import remote_root
 from thread_embed_assets.storage.tables import open_table
 from thread_embed_assets.training.checkpoint import latest_checkpoint
 from thread_embed_assets.training.config import STAGES
 
 
 class LayoutResource(dg.ConfigurableResource[Layout]):
-    """Where things lie."""
+    """Where things lie; with ``THREAD_EMBED_REMOTE_ROOT`` a step begins with what other machines have made."""
 
     root: str = Field(
         default="", description="Folder of data/ and models/; empty: THREAD_EMBED_ROOT, else the project's folder."
@@ -30,6 +35,22 @@ class LayoutResource(dg.ConfigurableResource[Layout]):
 
     def layout(self) -> Layout:
         return Layout(Path(self.root).expanduser().resolve()) if self.root else Layout.from_environment()
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        bring_all(self.layout(), context.run.tags.get(PARTITION_NAME_TAG) if context.run else None)
+
+
+def bring_all(layout: Layout, partition: str | None = None) -> None:
+    """Bring what has changed at the remote root, if there is one, and agree with all machines on the salt of person ids.
+
+    Raw files, which are the most, come for the source whose partition is run alone; what has no partitions takes them all.
+    """
+    remote = remote_root(layout)
+    if remote:
+        raw, own = "data/raw/", f"data/raw/{partition}/"
+        remote.bring(leave=lambda name: partition is not None and name.startswith(raw) and not name.startswith(own))
+        salt(layout)
+        remote.claim(layout.private / "salt")
 
 
 class LanguageModelResource(dg.ConfigurableResource["LanguageModelResource"]):
@@ -113,6 +134,9 @@ def many(partition_mapping: dg.PartitionMapping | None = None) -> dg.AssetIn:
 class HandleIOManager(dg.ConfigurableIOManager):
     """Hands the next asset a handle of what lies on disk; the engine has written it, whole, before the asset returns.
 
+    With ``THREAD_EMBED_REMOTE_ROOT`` it is sent there before Dagster notes it down. That is why every asset returns a value:
+    of one that returns nothing no IO manager is told.
+
     An input marked by :func:`many` becomes a dictionary from partition to handle, of those that are on disk: a mix trains on
     the sources that were materialised.
     """
@@ -120,17 +144,23 @@ class HandleIOManager(dg.ConfigurableIOManager):
     layout_resource: LayoutResource
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        name = context.asset_key.path[-1]
-        if not context.has_asset_partitions:
-            return  # the leaderboard and the package are files for people; nothing reads them through here
-        path = STORED[name].path(self.layout_resource.layout(), context.asset_partition_key)
+        name, layout = context.asset_key.path[-1], self.layout_resource.layout()
+        # What has no partitions is read by people, and nothing loads it through here: it names its own path.
+        path = STORED[name].path(layout, context.asset_partition_key) if context.has_asset_partitions else obj
         if not path.exists():
             raise dg.DagsterInvariantViolationError(f"{name} returned, but {path} is not there")
+        lineage = column_lineage(name)
+        if lineage is not None:
+            context.add_output_metadata({"dagster/column_lineage": lineage})
+        remote = remote_root(layout)
+        if remote:
+            remote.send()
 
     def load_input(self, context: dg.InputContext) -> Any:
         name = context.asset_key.path[-1]
         layout = self.layout_resource.layout()
-        if MANY not in (context.definition_metadata or {}):
-            return STORED[name].open(layout, context.asset_partition_key)
-        present = [key for key in context.asset_partition_keys if STORED[name].path(layout, key).exists()]
-        return {key: STORED[name].open(layout, key) for key in present}
+        with only_what_passes():
+            if MANY not in (context.definition_metadata or {}):
+                return STORED[name].open(layout, context.asset_partition_key)
+            present = [key for key in context.asset_partition_keys if STORED[name].path(layout, key).exists()]
+            return {key: STORED[name].open(layout, key) for key in present}

@@ -18,6 +18,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from thread_embed_assets.defs.killed_runs import close_killed_runs
+
 HOSTS_VARIABLE = "THREAD_EMBED_UI_HOSTS"
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _SERVE = "--serve-as-dagster-webserver"
@@ -84,8 +86,12 @@ def main(arguments: list[str]) -> None:
         sys.argv = ["dagster-webserver", *arguments[1:]]
         serve()  # type: ignore[no-untyped-call]
         return
+    from dagster import DagsterInstance
     from dagster_dg_cli.cli import main as dg
 
+    if "DAGSTER_HOME" in os.environ:
+        with DagsterInstance.get() as instance:
+            close_killed_runs(instance)
     dev: Any = importlib.import_module("dagster._cli.dev")
     start: Callable[..., Any] = dev.open_ipc_subprocess
     dev.open_ipc_subprocess = lambda parts, **options: start(own_command(parts), **options)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.language_models.cache import AnswerCache
 from thread_embed_assets.language_models.cost import Price, price_of
 from thread_embed_assets.language_models.writers import SCHEMA, Request, Result, Task, parsed, several_at_once
@@ -99,14 +99,16 @@ class _Anthropic:
             problem = f"the server refuses to work ({error.status_code}: {self._without_key(error.message)[:300]})"
             passing = error.status_code == 429 or error.status_code >= 500
             remedy = "Run again later: what is written is kept" if passing else "Check the model's name and the account"
-            raise self._error(problem, remedy) from None  # a server may repeat the key, and causes are logged, too
+            kind = TransientError if passing else InputError
+            raise self._error(problem, remedy, kind) from None  # a server may repeat the key, and causes are logged, too
         except anthropic.APIError as error:
             problem = f"no answer after {RETRIES + 1} attempts ({type(error).__name__})"
-            raise self._error(problem, "Check the network and run again: what is written is kept") from error
+            kind = TransientError if isinstance(error, anthropic.APIConnectionError) else InputError
+            raise self._error(problem, "Check the network and run again: what is written is kept", kind) from error
 
-    def _error(self, problem: str, remedy: str) -> InputError:
+    def _error(self, problem: str, remedy: str, kind: type[InputError] = InputError) -> InputError:
         place = os.environ.get(URL_VARIABLE) or "Anthropic"
-        return InputError(f"writer '{self.name}' at {place}", problem, remedy)
+        return kind(f"writer '{self.name}' at {place}", problem, remedy)
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***")

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.language_models.cost import Price, price_of
 from thread_embed_assets.language_models.service import ATTEMPTS, BusyError, busy, out_of_money, retrying, said
 from thread_embed_assets.language_models.writers import SCHEMA, Request, Result, Task, parsed, several_at_once
@@ -97,10 +97,12 @@ class OpenAiCompatibleWriter:
         try:
             return retrying(logger)(self._post, client, body)
         except BusyError as error:
-            raise self._error(f"{error} to {ATTEMPTS} attempts", "Run again later: what is written is kept") from error
+            problem = f"{error} to {ATTEMPTS} attempts"
+            raise self._error(problem, "Run again later: what is written is kept", TransientError) from error
         except httpx.HTTPError as error:
             problem = f"no answer after {ATTEMPTS} attempts ({type(error).__name__}: {self._without_key(str(error))})"
-            raise self._error(problem, "See that the server runs, and run again: what is written is kept") from error
+            kind = TransientError if isinstance(error, httpx.TransportError) else InputError
+            raise self._error(problem, "See that the server runs, and run again: what is written is kept", kind) from error
 
     def _post(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
         answer = client.post(f"{self._url}/chat/completions", json=body)
@@ -130,8 +132,8 @@ class OpenAiCompatibleWriter:
             return Result(key, None, fault, *used)
         return parsed(key, text or "", *used)
 
-    def _error(self, problem: str, remedy: str) -> InputError:
-        return InputError(f"writer '{self.name}' at {self._url}", problem, remedy)
+    def _error(self, problem: str, remedy: str, kind: type[InputError] = InputError) -> InputError:
+        return kind(f"writer '{self.name}' at {self._url}", problem, remedy)
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

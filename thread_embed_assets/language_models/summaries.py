@@ -27,20 +27,21 @@ from thread_embed_assets.language_models.cost import estimate, within_budget
 from thread_embed_assets.language_models.extractive import NAME as STAND_IN
 from thread_embed_assets.language_models.tokens import cut_to
 from thread_embed_assets.language_models.writers import Request, Result, Task, Writer, Written, read_task
+from thread_embed_assets.storage.columns import described
 from thread_embed_assets.storage.tables import TableHandle, TableWriter, connect_read_only, open_table, write_tables
 
-SUMMARIES = pa.schema(
+SUMMARIES = described(
     [
-        ("conversation_id", pa.string()),
-        ("source", pa.string()),
-        ("split", pa.string()),  # train or dev; nobody writes about test conversations
-        ("written_by", pa.string()),  # extractive, or service/model
-        ("prompt", pa.string()),  # fingerprint of what was asked
-        ("summary", pa.string()),
-        ("title", pa.string()),
-        ("questions", pa.list_(pa.string())),  # none to two: copied ones are left out
-        ("input_tokens", pa.int32()),  # paid for when it was written; 0 by the stand-in
-        ("output_tokens", pa.int32()),
+        ("conversation_id", pa.string(), "the conversation it is about"),
+        ("source", pa.string(), "the conversation's source"),
+        ("split", pa.string(), "train or dev; nobody writes about test conversations"),
+        ("written_by", pa.string(), "extractive, or service/model"),
+        ("prompt", pa.string(), "fingerprint of what was asked"),
+        ("summary", pa.string(), "a sentence or two about the thread"),
+        ("title", pa.string(), "a few words"),
+        ("questions", pa.list_(pa.string()), "none to two that it answers: copied ones are left out"),
+        ("input_tokens", pa.int32(), "paid for when it was written; 0 by the stand-in"),
+        ("output_tokens", pa.int32(), "likewise"),
     ]
 )
 TASK = "summarise"

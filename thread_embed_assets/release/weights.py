@@ -134,6 +134,19 @@ def find_released(name_or_folder: str | Path, layout: Layout) -> Released | None
     return None
 
 
+def named_released(name_or_folder: str | Path, layout: Layout) -> Released:
+    """A released model by its name or folder.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    released = find_released(name_or_folder, layout)
+    if released is None:
+        known = ", ".join(one.name for one in released_models(layout)) or "none"
+        raise InputError(f"released model '{name_or_folder}'", "there is none of that name", f"There are: {known}")
+    return released
+
+
 def load(name_or_folder: str | Path, layout: Layout | None = None) -> SentenceTransformer:
     """A released model as a ``SentenceTransformer``, put together on first use.
 
@@ -143,11 +156,7 @@ def load(name_or_folder: str | Path, layout: Layout | None = None) -> SentenceTr
     from sentence_transformers import SentenceTransformer
 
     place = layout or Layout.from_environment()
-    released = find_released(name_or_folder, place)
-    if released is None:
-        known = ", ".join(one.name for one in released_models(place)) or "none"
-        raise InputError(f"released model '{name_or_folder}'", "there is none of that name", f"There are: {known}")
-    return SentenceTransformer(str(unpack(released, place)), local_files_only=True)
+    return SentenceTransformer(str(unpack(named_released(name_or_folder, place), place)), local_files_only=True)
 
 
 def unpack(released: Released, layout: Layout) -> Path:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from thread_embed_assets.chat.model import Message
+from thread_embed_assets.storage.columns import described
 
 Floats = npt.NDArray[np.float32]
 Tier = Literal["easy", "medium", "hard", "random", "same_channel", "mined"]
@@ -53,21 +54,21 @@ class Candidate:
 
 # An example is one (message, candidate); those of the same ``group_id`` are the candidates of one message, of which exactly
 # one has the label 1.
-EXAMPLES = pa.schema(
+EXAMPLES = described(
     [
-        ("group_id", pa.string()),
-        ("candidate_id", pa.string()),
-        ("split", pa.string()),  # train, dev, test
-        ("origin", pa.string()),  # synthetic, or the name of a source
-        ("tier", pa.string()),  # of the message where it is synthetic, of the candidates where it is real
-        ("domain", pa.string()),  # of the profile; the channel of a real message
-        ("profile", pa.string()),  # the simulated user; empty of a real message
-        ("template", pa.string()),  # the wording that the message was made from; empty of a real message
-        ("message", pa.string()),
-        ("thread", pa.string()),
-        *((name, pa.float32()) for name in FEATURES),
-        ("label", pa.int8()),
-        ("sent_at", pa.timestamp("us", tz="UTC")),  # of the message
-        ("known_until", pa.timestamp("us", tz="UTC")),  # the last time that text and features of the candidate rest on
+        ("group_id", pa.string(), "of the message: its candidates share it"),
+        ("candidate_id", pa.string(), "of the thread, or of a new one"),
+        ("split", pa.string(), "train, dev or test"),
+        ("origin", pa.string(), "synthetic, or the name of a source"),
+        ("tier", pa.string(), "how hard: of the message where it is synthetic, of the candidates where it is real"),
+        ("domain", pa.string(), "of the profile; the channel of a real message"),
+        ("profile", pa.string(), "the simulated user; empty of a real message"),
+        ("template", pa.string(), "the wording that the message was made from; empty of a real message"),
+        ("message", pa.string(), "the message that goes on somewhere"),
+        ("thread", pa.string(), "the candidate as the model reads it"),
+        *((name, pa.float32(), "what the log knows of the two (reranker/features.py)") for name in FEATURES),
+        ("label", pa.int8(), "1: the right candidate, one of each group; 0: the others"),
+        ("sent_at", pa.timestamp("us", tz="UTC"), "of the message"),
+        ("known_until", pa.timestamp("us", tz="UTC"), "the last time that text and features of the candidate rest on"),
     ]
 )

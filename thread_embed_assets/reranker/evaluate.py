@@ -27,75 +27,95 @@ from thread_embed_assets.reranker.calibration import (
     reliability,
 )
 from thread_embed_assets.reranker.groups import Bools, Floats, Groups
+from thread_embed_assets.storage.columns import Column, described
 from thread_embed_assets.storage.fingerprint import seed
 from thread_embed_assets.storage.tables import TableHandle, TableWriter, open_table, write_tables
 
 METRICS = ("hit@1", "MRR")
 _ALL = "all"
 
-_PLACE = [("population", pa.string()), ("system", pa.string())]
-_SLICE = [("dimension", pa.string()), ("slice", pa.string()), ("n", pa.int32()), ("clusters", pa.int32())]
-_BOUNDS = [(column, pa.float64()) for name in METRICS for column in (name, f"{name}_low", f"{name}_high")]
+_PLACE: list[Column] = [
+    ("population", pa.string(), "messages that are measured together: synthetic, or a source"),
+    ("system", pa.string(), "what ranks the candidates"),
+]
+_SLICE: list[Column] = [
+    ("dimension", pa.string(), "all, tier, domain or origin"),
+    ("slice", pa.string(), "the part of it"),
+    ("n", pa.int32(), "messages"),
+    ("clusters", pa.int32(), "what is resampled"),
+]
+_BOUNDS: list[Column] = [
+    column
+    for name in METRICS
+    for column in (
+        (name, pa.float64(), "mean over the messages"),
+        (f"{name}_low", pa.float64(), "lower end of the 95 % interval"),
+        (f"{name}_high", pa.float64(), "upper end of it"),
+    )
+]
+_RESAMPLED: Column = ("resampled", pa.string(), "cluster, or query where there are too few clusters")
 
 SCHEMAS = {
-    "summary": pa.schema(
+    "summary": described(
         [
             *_PLACE,
             *_SLICE,
-            ("resampled", pa.string()),  # cluster, or query where there are too few clusters
+            _RESAMPLED,
             *_BOUNDS,
-            ("new_precision", pa.float64()),  # null where no new thread was chosen
-            ("new_recall", pa.float64()),  # null where none was right
-            ("new_f1", pa.float64()),
-            ("unreachable", pa.int32()),  # messages besides n whose thread was no candidate; null of slices
-            ("hit@1_of_all", pa.float64()),  # with those counted as misses
+            ("new_precision", pa.float64(), "of starting a thread; null where no new thread was chosen"),
+            ("new_recall", pa.float64(), "null where none was right"),
+            ("new_f1", pa.float64(), "of the two"),
+            ("unreachable", pa.int32(), "messages besides n whose thread was no candidate; null of slices"),
+            ("hit@1_of_all", pa.float64(), "with those counted as misses"),
         ]
     ),
-    "comparisons": pa.schema(
+    "comparisons": described(
         [
-            ("population", pa.string()),
-            ("system_a", pa.string()),
-            ("system_b", pa.string()),
+            ("population", pa.string(), "messages that are measured together"),
+            ("system_a", pa.string(), "one system"),
+            ("system_b", pa.string(), "and another"),
             *_SLICE,
-            ("metric", pa.string()),
-            ("difference", pa.float64()),  # a minus b
-            ("low", pa.float64()),
-            ("high", pa.float64()),
-            ("p", pa.float64()),
-            ("resampled", pa.string()),
+            ("metric", pa.string(), "what is compared"),
+            ("difference", pa.float64(), "a minus b"),
+            ("low", pa.float64(), "lower end of its 95 % interval"),
+            ("high", pa.float64(), "upper end of it"),
+            ("p", pa.float64(), "of this comparison alone"),
+            _RESAMPLED,
         ]
     ),
-    "calibrations": pa.schema(
+    "calibrations": described(
         [
             *_PLACE,
-            ("kind", pa.string()),
-            ("sharpness", pa.float64()),
-            ("new", pa.float64()),
-            ("error_dev", pa.float64()),  # expected calibration error
-            ("error_test", pa.float64()),
-            ("brier_test", pa.float64()),
-            ("target_precision", pa.float64()),
-            ("route_from", pa.float64()),  # confidence; above 1: never
-            ("new_from", pa.float64()),
+            ("kind", pa.string(), "how scores become probabilities (calibration.py)"),
+            ("sharpness", pa.float64(), "one over the temperature: factor of the scores"),
+            ("new", pa.float64(), "added to the score of a new thread"),
+            ("error_dev", pa.float64(), "expected calibration error"),
+            ("error_test", pa.float64(), "likewise, on test"),
+            ("brier_test", pa.float64(), "mean squared error of the confidence"),
+            ("target_precision", pa.float64(), "how often the router is to be right where it does not ask"),
+            ("route_from", pa.float64(), "confidence from which it routes; above 1: never"),
+            ("new_from", pa.float64(), "confidence from which it starts a thread; above 1: never"),
         ]
     ),
-    "reliability": pa.schema(
+    "reliability": described(
         [
             *_PLACE,
-            ("split", pa.string()),
-            *((name, pa.float64()) for name in ("low", "high")),
-            ("count", pa.int32()),
-            *((name, pa.float64()) for name in ("confidence", "right")),
+            ("split", pa.string(), "dev or test"),
+            ("low", pa.float64(), "confidence from which the bin counts"),
+            ("high", pa.float64(), "and to which"),
+            ("count", pa.int32(), "decisions in it"),
+            ("confidence", pa.float64(), "their mean confidence"),
+            ("right", pa.float64(), "the share that is right"),
         ]
     ),
-    "outcomes": pa.schema(
+    "outcomes": described(
         [
             *_PLACE,
-            ("split", pa.string()),
-            ("truth", pa.string()),  # thread, new
-            ("outcome", pa.string()),  # route, ask, new
-            ("right", pa.bool_()),  # of a question: whether the best candidate was right
-            ("count", pa.int32()),
+            ("split", pa.string(), "dev or test"),
+            ("truth", pa.string(), "thread or new"),
+            ("outcome", pa.string(), "route, ask or new"),
+            ("right", pa.bool_(), "of a question: whether the best candidate was right"),
+            ("count", pa.int32(), "messages"),
         ]
     ),
 }

@@ -29,7 +29,7 @@ from thread_embed_assets.storage.atomic import atomic_folder, readable_disk_erro
 from thread_embed_assets.storage.fingerprint import of_json, seed
 from thread_embed_assets.storage.tables import TableHandle
 from thread_embed_assets.training.base_models import local_folder, model_fingerprint
-from thread_embed_assets.training.checkpoint import model_name
+from thread_embed_assets.training.checkpoint import identity_of
 from thread_embed_assets.training.devices import DeviceChoice
 from thread_embed_assets.training.resume import only_process
 
@@ -82,7 +82,7 @@ def latest_reranker(folder: Path) -> RerankerCheckpoint:
     Raises:
         InputError: none is finished.
     """
-    found = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
+    found = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise InputError(folder, "no reranker is trained yet", "Materialise reranker_checkpoint, or run make reranker")
     return RerankerCheckpoint(found[-1].parent, json.loads(found[-1].read_text(encoding="utf-8")), reused=True)
@@ -123,8 +123,8 @@ def train_reranker(
         report: given each point of the history's steps.
 
     Raises:
-        InputError: no train or dev examples, a base model that is not to be had, another process in the folder, a loss that
-            is not finite, a full disk.
+        InputError: no train or dev examples, a base model that is not to be had, a loss that is not finite, a full disk. A
+            TransientError while another process trains in the folder.
     """
     identity = _identity(examples, config)
     fingerprint = of_json(identity)
@@ -144,6 +144,7 @@ def train_reranker(
                 "created_at": datetime.now(UTC).isoformat(),
             }
             write_text(run / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            _make_latest(run)
             shutil.rmtree(run / _WORK)
     logger.info("finished %s", run)
     return RerankerCheckpoint(run, manifest)
@@ -164,17 +165,24 @@ def _finished(run: Path) -> RerankerCheckpoint | None:
         return None
     shutil.rmtree(run / _WORK, ignore_errors=True)
     logger.info("%s is there already", run)
-    (run / MANIFEST).touch()  # now it is the latest
+    _make_latest(run)
     return checkpoint
+
+
+def _make_latest(run: Path) -> None:
+    """Also where the clock has gone back since another was selected."""
+    latest = max(path.stat().st_mtime_ns for path in run.parent.glob(f"*/{MANIFEST}"))
+    now = max(time.time_ns(), latest + 1)
+    os.utime(run / MANIFEST, ns=(now, now))
 
 
 def _identity(examples: Sequence[TableHandle], config: RerankerConfig) -> dict[str, Any]:
     """All that decides the weights; neither time, device nor place is in it."""
-    base = model_fingerprint(local_folder(config.base_model))
+    base = local_folder(config.base_model)
     return {
         "config": config.model_dump(mode="json", exclude={"base_model", "save_every", "log_every"}),
         "data": [handle.fingerprint for handle in examples],
-        "base_model": {"id": model_name(config.base_model), "fingerprint": base},
+        "base_model": {"id": identity_of(base) or config.base_model, "fingerprint": model_fingerprint(base)},
         "code_version": CODE_VERSION,
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }

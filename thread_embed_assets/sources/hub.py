@@ -24,9 +24,9 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.hf_api import RepoSibling
 from tenacity import retry_any, retry_if_exception
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.sources.archives import matches, safe_parts
-from thread_embed_assets.sources.download import ATTEMPTS, RETRIED, Explain, ResumingReader, busy, download, retrying
+from thread_embed_assets.sources.download import ATTEMPTS, RETRIED, Explain, ResumingReader, download, refused, retrying
 from thread_embed_assets.storage.addresses import fault_of
 from thread_embed_assets.storage.atomic import write_text
 from thread_embed_assets.storage.fingerprint import of_file
@@ -152,13 +152,11 @@ def _ask(repository: str, revision: str) -> Revision:
             address(repository, revision), "the hub is not asked, since HF_HUB_OFFLINE is set", remedy
         ) from error
     except HfHubHTTPError as error:
-        explain = _explain(repository, revision)
-        status = error.response.status_code
-        raise InputError(place, *(busy(status) or explain(status))) from None  # it quotes what the server says
+        raise refused(place, error.response.status_code, _explain(repository, revision)) from None  # it quotes the server
     except httpx2.HTTPError as error:
         problem = f"the hub could not be reached in {ATTEMPTS} attempts ({type(error).__name__}: {error})"
         remedy = "Check the network, or HF_ENDPOINT, or put the files into the mirror (THREAD_EMBED_MIRROR)"
-        raise InputError(place, problem, remedy) from error
+        raise (TransientError if _is_transient(error) else InputError)(place, problem, remedy) from error
     return Revision(info.sha or revision, tuple(map(_file, info.siblings or ())))
 
 

@@ -161,6 +161,11 @@ class Layout:
         return self.models / "thread-embed"
 
     @property
+    def model_history(self) -> Path:
+        """Every model that was promoted, a folder each, and what was decided; the promoted one is a link into it."""
+        return self.models / "history"
+
+    @property
     def onnx_package(self) -> Path:
         """The promoted model for onnxruntime."""
         return self.models / "thread-embed-onnx"

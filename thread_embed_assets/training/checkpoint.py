@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,18 @@ def origin_of(model_id: str) -> Origin:
     return Origin(name, details["original_base"], details["fingerprint"])
 
 
-def model_name(model_id: str) -> str:
-    """What a model is called wherever its folder lies: a released one's name, else :func:`origin_of`'s."""
-    path = Path(model_id).expanduser() / MODEL_DETAILS
-    released = json.loads(path.read_text(encoding="utf-8")).get("released") if path.exists() else None
-    return str(released or origin_of(model_id).name)
+def identity_of(folder: Path) -> str:
+    """Which model a folder holds, whatever has been packed around its weights; empty where it does not say.
+
+    ``<mix>/<stage>/<fingerprint>`` of a checkpoint. A released model's difference is rounded, so it is another model than
+    its checkpoint: ``released/<name>/<fingerprint>``.
+    """
+    path = folder / MODEL_DETAILS
+    details = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "fingerprint" not in details:
+        return ""
+    head = ("released", details["released"]) if "released" in details else (details["mix"], details["stage"])
+    return "/".join((*head, details["fingerprint"]))
 
 
 def open_checkpoint(folder: Path) -> Checkpoint | None:
@@ -108,6 +116,20 @@ def latest_checkpoint(layout: Layout, mix: str, stage: str) -> Checkpoint | None
     folder = layout.checkpoints(mix, stage)
     found = [open_checkpoint(run) for run in sorted(folder.iterdir()) if run.is_dir()] if folder.is_dir() else []
     return max((c for c in found if c is not None), key=lambda c: str(c.manifest["selected_at"]), default=None)
+
+
+def selection_time(stage: Path) -> str:
+    """The time that makes a checkpoint of this stage the latest: now, unless the clock has gone back since another's."""
+    now, latest = datetime.now(UTC), max(_selection_times(stage), default=None)
+    return (now if latest is None or latest < now else latest + timedelta(microseconds=1)).isoformat()
+
+
+def _selection_times(stage: Path) -> Iterator[datetime]:
+    for manifest in stage.glob(f"*/{MANIFEST}"):
+        try:
+            yield datetime.fromisoformat(json.loads(manifest.read_text(encoding="utf-8"))["selected_at"])
+        except (ValueError, TypeError, KeyError):  # who opens that one is told
+            continue
 
 
 def final_checkpoint(layout: Layout, mix: str) -> Checkpoint | None:

@@ -45,7 +45,7 @@ class PairInput:
 
 @dataclass(frozen=True)
 class InputCount:
-    """What became of one input: its train rows, and how many of them are in the training set."""
+    """What became of one input: its train rows, of how many conversations, and how many rows are in the training set."""
 
     strategy: str
     source: str
@@ -53,6 +53,7 @@ class InputCount:
     rows: int
     rows_used: int
     left_out: str = ""
+    conversations: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -102,9 +103,10 @@ def share(cap: int | None, rows: Mapping[str, int], weights: Mapping[str, float]
 
 @dataclass(frozen=True)
 class Quotas:
-    """How many train rows of each input there are, how many are taken, and which inputs give none and why; by input name."""
+    """Of each input, by its name: its train rows, their conversations, the rows that are taken, and why it gives none."""
 
     rows: dict[str, int]
+    conversations: dict[str, int]
     taken: dict[str, int]
     left_out: dict[str, str]
 
@@ -115,12 +117,11 @@ def quotas(config: StageConfig, inputs: Sequence[PairInput], mix: str, most: int
     Raises:
         InputError: no train pair at all, too few conversations everywhere, or pairs written in another text format.
     """
-    rows, left_out = {}, {}
+    rows, conversations, left_out = {}, {}, {}
     for given in inputs:
-        count, conversations = _count(given, config)
-        rows[given.name] = count
-        if conversations < FEWEST_CONVERSATIONS:
-            left_out[given.name] = f"{conversations} conversations; batches need at least {FEWEST_CONVERSATIONS}"
+        rows[given.name], conversations[given.name] = _count(given, config)
+        if conversations[given.name] < FEWEST_CONVERSATIONS:
+            left_out[given.name] = f"{conversations[given.name]} conversations; batches need at least {FEWEST_CONVERSATIONS}"
             logger.info("%s is left out: %s", given.name, left_out[given.name])
     usable = [given for given in inputs if given.name not in left_out]
     if not usable:
@@ -131,7 +132,8 @@ def quotas(config: StageConfig, inputs: Sequence[PairInput], mix: str, most: int
         )
     by_strategy = {str(strategy): weight for strategy, weight in config.strategies.items()}
     weights = {given.name: by_strategy[given.strategy] for given in usable}
-    return Quotas(rows, share(most, {given.name: rows[given.name] for given in usable}, weights), left_out)
+    taken = share(most, {given.name: rows[given.name] for given in usable}, weights)
+    return Quotas(rows, conversations, taken, left_out)
 
 
 def write_training_data(config: StageConfig, inputs: Sequence[PairInput], mix: str, folder: Path) -> TrainingData:
@@ -162,6 +164,7 @@ def write_training_data(config: StageConfig, inputs: Sequence[PairInput], mix: s
             found.rows[i.name],
             found.taken.get(i.name, 0),
             found.left_out.get(i.name, ""),
+            found.conversations[i.name],
         )
         for i in inputs
     ]
@@ -199,8 +202,14 @@ def _count(given: PairInput, config: StageConfig) -> tuple[int, int]:
                 "Build the pairs in that format, or set the stage's text_format to theirs",
             )
         count = _one_number(connection, f"SELECT count(*) FROM \"{table}\" WHERE split = 'train'")
-        query = f"SELECT count(DISTINCT conversation_id) FROM \"{table}\" WHERE split = 'train'"
-        return count, _one_number(connection, query)
+    return count, train_conversations(given.pairs)
+
+
+def train_conversations(pairs: TableHandle) -> int:
+    """How many conversations the train rows of a pair table come from."""
+    with connect_read_only([pairs]) as connection:
+        query = f"SELECT count(DISTINCT conversation_id) FROM \"{pairs.table}\" WHERE split = 'train'"
+        return _one_number(connection, query)
 
 
 def _write(given: PairInput, config: StageConfig, quota: int, folder: Path) -> dict[str, Dataset]:

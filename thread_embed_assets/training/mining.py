@@ -36,6 +36,7 @@ import pyarrow as pa
 from thread_embed_assets.chat.near_copies import overlap, word_set
 from thread_embed_assets.pairs.build import NEAR_COPY_SIMILARITY
 from thread_embed_assets.pairs.schema import HARD_NEGATIVES
+from thread_embed_assets.storage.columns import described
 from thread_embed_assets.storage.fingerprint import seed
 from thread_embed_assets.storage.tables import TableHandle, TableWriter, connect_read_only, open_table, write_tables
 from thread_embed_assets.training.config import StageConfig
@@ -46,16 +47,16 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 MINED = "mined"
-AUDIT = pa.schema(
+AUDIT = described(
     [
-        ("pair_id", pa.string()),
-        ("strategy", pa.string()),
-        ("source", pa.string()),
-        ("anchor", pa.string()),
-        ("positive", pa.string()),
-        ("negative", pa.string()),  # the nearest of those kept
-        ("positive_score", pa.float32()),  # cosine with the anchor, in [-1, 1]
-        ("negative_score", pa.float32()),
+        ("pair_id", pa.string(), "the pair that was mined for"),
+        ("strategy", pa.string(), "the pair's strategy"),
+        ("source", pa.string(), "the pair's source"),
+        ("anchor", pa.string(), "the pair's anchor"),
+        ("positive", pa.string(), "the pair's positive"),
+        ("negative", pa.string(), "the nearest of those kept"),
+        ("positive_score", pa.float32(), "cosine with the anchor, in [-1, 1]"),
+        ("negative_score", pa.float32(), "cosine with the anchor, in [-1, 1]"),
     ]
 )
 # Texts among which negatives are looked for, over all strategies and sources: as many as the machine of a profile embeds in

@@ -29,6 +29,7 @@ from thread_embed_assets.training.checkpoint import (
     Checkpoint,
     open_checkpoint,
     origin_of,
+    selection_time,
     verify,
 )
 from thread_embed_assets.training.config import StageConfig
@@ -78,8 +79,8 @@ def train_stage(
         stop: when set from outside, training saves after the running step and raises TrainingStopped.
 
     Raises:
-        InputError: no pairs, data of another format, another configuration's files in the folder, another process in it, a
-            loss that is not finite, a full disk. An earlier checkpoint stays as it was.
+        InputError: no pairs, data of another format, another configuration's files in the folder, a loss that is not finite,
+            a full disk. An earlier checkpoint stays as it was. A TransientError while another process trains in the folder.
         TrainingStopped: ``stop`` was set.
     """
     inputs = sorted(inputs, key=lambda i: i.name)
@@ -97,12 +98,11 @@ def train_stage(
             if ranks.leads:
                 _claim(folder, identity)
             manifest = _train(config, inputs, folder, mix, device, ranks, report or _ignore, stop or Event())
-            now = datetime.now(UTC).isoformat()
-            manifest = {"fingerprint": fingerprint, **identity, **manifest, "created_at": now, "selected_at": now}
+            now, selected = datetime.now(UTC).isoformat(), selection_time(folder.parent)
+            manifest = {"fingerprint": fingerprint, **identity, **manifest, "created_at": now, "selected_at": selected}
             if ranks.leads:
                 _write_json(folder / MANIFEST, manifest)
-                for name in ("trainer", "data"):
-                    shutil.rmtree(folder / name)
+                _clear(folder)
     logger.info("finished %s", folder)
     return Checkpoint(folder, fingerprint, manifest)
 
@@ -156,10 +156,17 @@ def _finished(folder: Path) -> Checkpoint | None:
         logger.warning("%s is damaged and is trained again: %s", folder, "; ".join(problems))
         (folder / MANIFEST).unlink()
         return None
-    manifest = {**checkpoint.manifest, "selected_at": datetime.now(UTC).isoformat()}
+    _clear(folder)
+    manifest = {**checkpoint.manifest, "selected_at": selection_time(folder.parent)}
     _write_json(folder / MANIFEST, manifest)
     logger.info("%s is there already", folder)
     return replace(checkpoint, manifest=manifest, reused=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what only a training that goes on needs; one killed right after its manifest leaves it to the next call."""
+    for name in ("trainer", "data"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from thread_embed_assets.benchmark.api_models import (
     provider_of,
 )
 from thread_embed_assets.benchmark.embeddings import EmbeddingCache
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.language_models.tokens import estimate_tokens
 
 OPENAI, VOYAGE = "openai/text-embedding-3-small", "voyage/voyage-4"
@@ -250,7 +250,7 @@ def test_faults_that_pass_are_retried(openai: FakeApi, fault: int, caplog: pytes
 @pytest.mark.parametrize("fault", [500, 429, KILL])
 def test_faults_that_do_not_pass_are_an_error_in_the_end(openai: FakeApi, fault: int) -> None:
     openai.plan = [fault] * 99
-    with pytest.raises(InputError, match=r"text-embedding-3-small at http://127.*7 attempts.*again"):
+    with pytest.raises(TransientError, match=r"text-embedding-3-small at http://127.*7 attempts.*again"):
         ApiEncoder(OPENAI).encode(TEXTS, "query")
     assert openai.came == api_models.ATTEMPTS
 

@@ -15,6 +15,7 @@ from thread_embed_assets.benchmark.contenders import (
     Model,
     Reference,
     Tuned,
+    champion_contender,
     find_model,
     load_references,
     open_encoder,
@@ -112,6 +113,8 @@ def test_a_model_that_weighs_its_tokens_has_controls_that_tell_fitting_from_trai
     assert rows["base, fitted"].readings == whole_and_by_window([Reading(fitted=True)])
     assert (rows["base, fitted"].model, rows["ours, unfitted"].model) == (base, tuned[0].model)
     assert rows["ours, unfitted"].readings == whole_and_by_window([Reading()])
+    champion = champion_contender(tuned[0].model)
+    assert (champion.role, champion.readings) == ("champion", rows["ours"].readings), "read as what it fights against is"
 
 
 def test_a_hybrid_comes_after_its_parts() -> None:

@@ -55,6 +55,13 @@ def write_export(folder: Path, threads: int = 40, messages: int = 9, seed: int =
     return folder
 
 
+def tear_threads(folder: Path, whole: int = 1) -> None:
+    """Spoil all but so many days of a channel as an export without thread ids would: every message by itself."""
+    for day in sorted(folder.glob("*/*.json"))[whole:]:
+        entries = json.loads(day.read_text(encoding="utf-8"))
+        day.write_text(json.dumps([entry | {"thread_ts": entry["ts"]} for entry in entries]), encoding="utf-8")
+
+
 def export_source(name: str, export: Path) -> Source:
     return Source.model_validate(
         {

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from thread_embed_assets.defs.partitions import CATALOG, sources
-from thread_embed_assets.defs.resources import STORED, GpuResource, HandleIOManager, LayoutResource, many
+from thread_embed_assets.defs.resources import STORED, GpuResource, HandleIOManager, LayoutResource, bring_all, many
 from thread_embed_assets.storage.layout import ROOT_VARIABLE, Layout
-from thread_embed_assets_tests.defs.runs import errors
+from thread_embed_assets.storage.remote_root import REMOTE_VARIABLE
+from thread_embed_assets_tests.defs.runs import assets, errors
 
 FIRST, SECOND, *_ = CATALOG
 
@@ -98,14 +99,81 @@ def test_an_asset_that_leaves_no_file_fails(manager: HandleIOManager, tmp_path: 
     assert f"benchmark_tasks returned, but {Layout(tmp_path).tasks(FIRST)} is not there" in errors(made)
 
 
-def test_an_asset_without_partitions_is_for_people_and_keeps_no_handle(manager: HandleIOManager, tmp_path: Path) -> None:
-    @dg.asset
-    def leaderboard() -> str:
-        return "seen by people"
+@pytest.mark.parametrize("written", [True, False])
+def test_an_asset_without_partitions_names_its_own_path(written: bool, manager: HandleIOManager, tmp_path: Path) -> None:
+    path = tmp_path / "leaderboard.json"
 
-    made = dg.materialize([leaderboard], instance=dg.DagsterInstance.ephemeral(), resources={"io_manager": manager})
-    assert made.success
-    assert list(tmp_path.iterdir()) == []
+    @dg.asset
+    def leaderboard() -> Path:
+        if written:
+            path.touch()
+        return path
+
+    made = dg.materialize(
+        [leaderboard],
+        instance=dg.DagsterInstance.ephemeral(),
+        resources={"io_manager": manager},
+        raise_on_error=False,
+    )
+    assert made.success is written
+    assert written or f"leaderboard returned, but {path} is not there" in errors(made)
+
+
+def test_every_asset_tells_the_io_manager_what_it_has_made() -> None:
+    silent = [
+        name
+        for a in assets()
+        for name, output in ((a.op.name, output) for output in a.op.output_defs)
+        if output.name == "result" and output.dagster_type.is_nothing
+    ]
+    assert not silent, "no IO manager is told of these, so they would not be sent to a remote root"
+
+
+def test_a_table_is_sent_before_it_is_noted_down_and_the_next_machine_begins_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = tmp_path / "remote"
+    monkeypatch.setenv(REMOTE_VARIABLE, f"file://{remote}")
+    machines = [LayoutResource(root=str(tmp_path / name)) for name in ("one", "other")]
+
+    @dg.asset(name="benchmark_tasks", partitions_def=sources)
+    def tasks(layout: LayoutResource) -> Path:
+        _made(layout.layout(), FIRST)
+        return layout.layout().tasks(FIRST)
+
+    @dg.asset(partitions_def=sources, ins={"benchmark_tasks": dg.AssetIn()})
+    def benchmark_results(layout: LayoutResource, benchmark_tasks: Path) -> Path:
+        assert (remote / "data" / "benchmark" / "tasks" / f"{FIRST}.duckdb").exists()
+        layout.layout().results(FIRST).parent.mkdir(parents=True)
+        layout.layout().results(FIRST).touch()
+        return benchmark_tasks
+
+    def run_on(machine: LayoutResource, asset: dg.AssetsDefinition) -> None:
+        resources = {"layout": machine, "io_manager": HandleIOManager(layout_resource=machine)}
+        instance = dg.DagsterInstance.ephemeral()
+        chosen = [asset]
+        assert dg.materialize(
+            [tasks, benchmark_results], selection=chosen, partition_key=FIRST, instance=instance, resources=resources
+        ).success
+
+    run_on(machines[0], tasks)
+    run_on(machines[1], benchmark_results)
+    assert (remote / "data" / "benchmark" / "results" / f"{FIRST}.duckdb").exists()
+    salts = {(tmp_path / name / "data" / "private" / "salt").read_text(encoding="ascii") for name in ("one", "other")}
+    assert len(salts) == 1
+
+
+def test_a_source_brings_its_own_raw_files_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = tmp_path / "remote"
+    monkeypatch.setenv(REMOTE_VARIABLE, f"file://{remote}")
+    for name in (FIRST, SECOND):
+        (remote / "data" / "raw" / name).mkdir(parents=True)
+        (remote / "data" / "raw" / name / "manifest.json").touch()
+    layout = Layout(tmp_path / "one")
+    bring_all(layout, FIRST)
+    assert layout.raw(FIRST).exists() and not layout.raw(SECOND).exists()
+    bring_all(layout)
+    assert layout.raw(SECOND).exists()
 
 
 def test_every_stored_asset_has_a_place_of_its_own() -> None:

@@ -1,11 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import dagster as dg
 import pytest
@@ -16,7 +13,7 @@ from thread_embed_assets.defs import run_graph as command
 from thread_embed_assets.defs.automation import PAIR, PREPARE, TRAIN
 from thread_embed_assets.defs.partitions import CATALOG
 from thread_embed_assets.defs.resources import STORED
-from thread_embed_assets.defs.run_graph import _HOST_TAG, _PROCESS_TAG, _Runner, close_killed_runs, main, run_graph
+from thread_embed_assets.defs.run_graph import _Runner, main, open_gpu_pool, run_graph
 from thread_embed_assets.sources.catalog import Source
 from thread_embed_assets.sources.conversations import build_conversations
 from thread_embed_assets.storage.layout import Layout
@@ -38,6 +35,7 @@ def test_the_whole_graph_runs_and_says_where_its_fruits_lie(finished: Finished) 
     assert any(line.startswith(f"ThreadEmbed-{SOURCE} ") for line in lines)
     layout = finished.workspace.layout
     assert f"model:        {layout.promoted_model}" in lines and (layout.promoted_model / "README.md").exists()
+    assert any(line.startswith("promotion:    ") and "is promoted as the first" in line for line in lines)
     assert f"leaderboard:  {layout.benchmark / 'leaderboard.md'}" in lines
     assert any(line.startswith("search: ") and SOURCE in line for line in lines)
 
@@ -58,6 +56,16 @@ def test_a_second_call_keeps_what_is_current(workspace: Workspace, capfd: pytest
     assert [stage.metadata["reused"].value for stage in trained] == [True, True, True]
 
 
+def test_the_gpu_pool_has_one_slot_unless_somebody_said_otherwise() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        storage = instance.event_log_storage
+        open_gpu_pool(instance)
+        assert [(pool.name, pool.limit) for pool in storage.get_pool_limits()] == [("gpu", 1)]
+        storage.set_concurrency_slots("gpu", 4)
+        open_gpu_pool(instance)
+        assert [(pool.name, pool.limit) for pool in storage.get_pool_limits()] == [("gpu", 4)]
+
+
 def test_nothing_is_missing_after_a_whole_run(workspace: Workspace, instance: dg.DagsterInstance) -> None:
     for step in (PREPARE, PAIR):
         assert _runner(instance).missing(step, SOURCE) == []
@@ -70,6 +78,12 @@ def test_a_deleted_file_is_missing_with_all_that_comes_after(
 ) -> None:
     STORED[name].path(workspace.layout, SOURCE).unlink()
     assert _runner(instance).missing(step, SOURCE) == list(step[step.index(name) :])
+
+
+def test_a_damaged_file_is_missing(workspace: Workspace, instance: dg.DagsterInstance) -> None:
+    path = STORED["duplicates"].path(workspace.layout, SOURCE)
+    path.write_bytes(path.read_bytes()[:5_000])
+    assert _runner(instance).missing(PAIR, SOURCE) == list(PAIR)
 
 
 def test_duplicates_are_looked_for_again_when_another_source_has_come(
@@ -171,6 +185,7 @@ def test_a_source_without_the_benchmark_role_is_prepared_and_not_scored(
         (["--sources", "irc_disentangel", "--mix", "all"], "unknown source 'irc_disentangel'; the catalogue has sample_"),
         (["--sources", SOURCE, "--mix", "without_telex"], "unknown mix 'without_telex'; there are all, "),
         (["--sources", SOURCE], "name a --mix to train on, or a --reranker"),
+        (["--sources", SOURCE, "--mix", "all", "--data-only"], "name a --mix to train on, or a --reranker"),
         (["--sources", SOURCE, "--reranker", "huge"], "invalid choice: 'huge'"),
         (["--mix", "all"], "one of the arguments --sources --priority is required"),
         (["--priority", "P7", "--mix", "all"], "invalid choice: 'P7'"),
@@ -197,8 +212,8 @@ def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     called: list[object] = []
 
-    def graph(*given: object) -> int:
-        called.extend(given)
+    def graph(*given: object, data_only: bool) -> int:
+        called.extend([*given, *["data only"] * data_only])
         return 7
 
     monkeypatch.setattr(command, "run_graph", graph)
@@ -210,30 +225,21 @@ def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.Monke
     called.clear()
     assert main(["--priority", "P0", "--mix", "all"]) == 7
     assert called[0] == [name for name, source in CATALOG.items() if source.priority == "P0"]
+    called.clear()
+    assert main(["--sources", SOURCE, "--data-only"]) == 7
+    assert called == [[SOURCE], [], "quick", None, "data only"]
 
 
-@dg.job(name="train")
-def _nothing() -> None: ...
+def test_a_second_graph_on_an_instance_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting, entered = Event(), Event()
+    monkeypatch.setattr(command, "print", lambda *_, **__: waiting.set(), raising=False)
 
+    def second() -> None:
+        with command._alone(tmp_path):
+            entered.set()
 
-def test_a_killed_run_is_closed_and_its_gpu_slot_is_free_again() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    with dg.DagsterInstance.ephemeral() as instance:
-        storage = instance.event_log_storage
-        storage.set_concurrency_slots("gpu", 1)
-
-        def started(process: int) -> str:
-            made = instance.create_run_for_job(
-                _nothing,
-                tags={_HOST_TAG: socket.gethostname(), _PROCESS_TAG: str(process)},
-                status=dg.DagsterRunStatus.STARTED,
-            )
-            return made.run_id
-
-        killed, living = started(gone.pid), started(os.getpid())
-        assert storage.claim_concurrency_slot("gpu", killed, "stage1_checkpoint").is_claimed
-        close_killed_runs(instance)
-        assert instance.get_run_by_id(killed).status is dg.DagsterRunStatus.FAILURE
-        assert instance.get_run_by_id(living).status is dg.DagsterRunStatus.STARTED
-        assert storage.claim_concurrency_slot("gpu", living, "stage1_checkpoint").is_claimed
+    thread = Thread(target=second, daemon=True)
+    with command._alone(tmp_path):
+        thread.start()
+        assert waiting.wait(60) and not entered.is_set()
+    assert entered.wait(60)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.language_models import anthropic_api
 from thread_embed_assets.language_models.anthropic_api import BatchWriter, ChatModel, MessagesWriter
 from thread_embed_assets.language_models.cache import AnswerCache
@@ -106,7 +106,7 @@ def test_it_waits_as_long_as_the_server_asks(anthropic: FakeAnthropic) -> None:
 @pytest.mark.parametrize("fault", [429, 529, KILL])
 def test_faults_that_do_not_pass_are_an_error_in_the_end(anthropic: FakeAnthropic, fault: int) -> None:
     anthropic.plan = [fault] * 99
-    with pytest.raises(InputError, match=r"anthropic/claude-haiku-5-5.* [rR]un again.*what is written is kept"):
+    with pytest.raises(TransientError, match=r"anthropic/claude-haiku-5-5.* [rR]un again.*what is written is kept"):
         list(MessagesWriter().write(TASK, REQUESTS[:1]))
     assert anthropic.came == anthropic_api.RETRIES + 1
 

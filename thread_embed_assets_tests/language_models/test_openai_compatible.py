@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.language_models import service
 from thread_embed_assets.language_models.openai_compatible import KEY_VARIABLE, URL_VARIABLE, OpenAiCompatibleWriter
 from thread_embed_assets.language_models.writers import Request, Result, Written, read_task
@@ -72,7 +72,7 @@ def test_it_waits_as_long_as_the_server_asks(local_model: FakeOpenAi) -> None:
 @pytest.mark.parametrize(("fault", "said"), [(503, "answered 503 to 7 attempts"), (KILL, "no answer after 7 attempts")])
 def test_faults_that_do_not_pass_are_an_error_in_the_end(local_model: FakeOpenAi, fault: int, said: str) -> None:
     local_model.plan = [fault] * 99
-    with pytest.raises(InputError, match=rf"{said}.*is kept"):
+    with pytest.raises(TransientError, match=rf"{said}.*is kept"):
         list(OpenAiCompatibleWriter("m").write(TASK, REQUESTS[:1]))
     assert local_model.came == service.ATTEMPTS
 

@@ -10,8 +10,9 @@ from thread_embed_assets.errors import InputError
 from thread_embed_assets.release.card_facts import facts_of_checkpoint, facts_of_released
 from thread_embed_assets.release.hub import push_to_hub
 from thread_embed_assets.release.pack import pack
-from thread_embed_assets.release.package import publish, publish_released
-from thread_embed_assets.release.weights import add_results, released_models
+from thread_embed_assets.release.package import publish
+from thread_embed_assets.release.promotion import promote
+from thread_embed_assets.release.weights import add_results, named_released, released_models
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.base_models import MIRROR_VARIABLE
 from thread_embed_assets_tests.release.made import BASE, FREE, OTHER, TRAINED_BY, WITHHELD, Made, make
@@ -94,6 +95,6 @@ def test_a_released_model_tells_its_own_scores_where_there_is_no_leaderboard(mad
     assert facts.sources[FREE]["address"].startswith("https://github.com/") and facts.sources[FREE]["rows_used"] > 0
     _leaderboard(made.layout, ("tiny", "base"), ("ThreadEmbed-released-small", "tuned"))
     assert [r["mean"] for r in facts_of_released(released, made.layout, made.catalog).scores] == [0.5, 0.5]
-    publish_released("small", made.layout, made.catalog)
+    promote(named_released("small", made.layout), made.layout, made.catalog)
     card = (made.layout.promoted_model / "README.md").read_text()
     assert "# small" in card and "| ThreadEmbed-released-small | plain | 0.500 | 0.400 to 0.600 |" in card

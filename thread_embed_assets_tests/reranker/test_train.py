@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,11 @@ from thread_embed_assets.reranker.onnx_reranker import PairReader
 from thread_embed_assets.reranker.scoring import hits, score_rows
 from thread_embed_assets.reranker.tokens import TIERS, Rows, prepare_rows
 from thread_embed_assets.reranker.train import (
+    MANIFEST,
     Epoch,
     RerankerCheckpoint,
     epoch_batches,
+    latest_reranker,
     plan,
     rate_factor,
     train_reranker,
@@ -170,6 +175,18 @@ def test_what_is_trained_already_is_not_trained_again(
 ) -> None:
     again = train_reranker([table], config, whole.folder.parent, CPU, _interrupt(1))
     assert again.reused and again.manifest == json.loads(json.dumps(whole.manifest))
+
+
+def test_one_found_again_is_the_latest_even_if_the_clock_has_gone_back(
+    whole: RerankerCheckpoint, config: RerankerConfig, table: TableHandle, tmp_path: Path
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / whole.folder.name)
+    other = shutil.copytree(whole.folder, tmp_path / "other") / MANIFEST
+    ahead = time.time() + 1e8
+    os.utime(other, (ahead, ahead))
+    assert latest_reranker(tmp_path).folder.name == "other"
+    assert train_reranker([table], config, tmp_path, CPU).reused
+    assert latest_reranker(tmp_path).folder.name == whole.folder.name
 
 
 def test_a_damaged_checkpoint_is_trained_again(config: RerankerConfig, table: TableHandle, tmp_path: Path) -> None:

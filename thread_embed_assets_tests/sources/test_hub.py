@@ -13,7 +13,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from thread_embed_assets.errors import InputError
+from thread_embed_assets.errors import InputError, TransientError
 from thread_embed_assets.sources import hub as module
 from thread_embed_assets.sources.catalog import Source
 from thread_embed_assets.sources.download import ATTEMPTS
@@ -215,7 +215,7 @@ def test_pauses_grow(hub: FakeHub, layout: Layout, make: MakeSource, caplog: pyt
 @pytest.mark.parametrize(("plan", "kind"), [("info_plan", "info"), ("file_plan", "content")])
 def test_a_hub_that_stays_busy_is_given_up(hub: FakeHub, layout: Layout, make: MakeSource, plan: str, kind: str) -> None:
     setattr(hub, plan, [503] * ATTEMPTS)
-    with pytest.raises(InputError, match="the server answered 503") as caught:
+    with pytest.raises(TransientError, match="the server answered 503") as caught:
         fetch(make(), layout)
     assert "run again later" in caught.value.remedy
     assert hub.kinds().count(kind) == ATTEMPTS
@@ -226,7 +226,7 @@ def test_a_hub_out_of_reach_says_what_to_do(
     hub: FakeHub, layout: Layout, make: MakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(module.ENDPOINT_VARIABLE, "http://127.0.0.1:9")
-    with pytest.raises(InputError, match="could not be reached in 6 attempts") as caught:
+    with pytest.raises(TransientError, match="could not be reached in 6 attempts") as caught:
         fetch(make(), layout)
     assert "HF_ENDPOINT" in caught.value.remedy and "THREAD_EMBED_MIRROR" in caught.value.remedy
 

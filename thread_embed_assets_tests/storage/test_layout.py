@@ -31,6 +31,7 @@ def test_the_places_people_can_rely_on() -> None:
         "data/cache/embeddings": layout.embedding_cache,
         "models/checkpoints/all/stage1": layout.checkpoints("all", "stage1"),
         "models/thread-embed": layout.promoted_model,
+        "models/history": layout.model_history,
     }
     assert {path: str(found) for path, found in places.items()} == {path: f"/r/{path}" for path in places}
 

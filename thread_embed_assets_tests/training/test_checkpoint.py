@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from thread_embed_assets.training.checkpoint import (
     Checkpoint,
     Origin,
     final_checkpoint,
+    identity_of,
     latest_checkpoint,
-    model_name,
     open_checkpoint,
     origin_of,
+    selection_time,
     verify,
 )
 
@@ -40,6 +42,18 @@ def test_the_latest_is_the_one_materialised_last_and_unfinished_ones_do_not_coun
     assert latest_checkpoint(layout, "all", "stage2") is None
 
 
+@pytest.mark.parametrize("earlier", ["2025-03-01T10:00:00+00:00", "2999-12-31T10:00:00.000007+00:00"])
+def test_what_is_selected_now_is_the_latest_even_if_the_clock_has_gone_back(earlier: str, tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    _manifest(layout, "a", earlier)
+    (_manifest(layout, "damaged", "") / "manifest.json").write_text("{", encoding="utf-8")
+    now = selection_time(layout.checkpoints("all", "stage1"))
+    shutil.rmtree(layout.checkpoints("all", "stage1") / "damaged")
+    _manifest(layout, "b", now)
+    latest = latest_checkpoint(layout, "all", "stage1")
+    assert latest is not None and latest.fingerprint == "b"
+
+
 def test_the_final_one_is_the_newest_of_the_latest_stage_that_has_one(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     assert final_checkpoint(layout, "all") is None
@@ -56,9 +70,9 @@ def test_a_model_tells_the_base_it_comes_from(tmp_path: Path) -> None:
     details = {"mix": "all", "stage": "stage2", "fingerprint": "f2", "original_base": "some/model"}
     (tmp_path / "thread_embed.json").write_text(json.dumps(details))
     assert origin_of(str(tmp_path)) == Origin("all/stage2/f2", "some/model", "f2")
-    assert model_name(str(tmp_path)) == "all/stage2/f2"
+    assert identity_of(tmp_path) == "all/stage2/f2"
     (tmp_path / "thread_embed.json").write_text(json.dumps({**details, "released": "ours-open"}))
-    assert model_name(str(tmp_path)) == "ours-open"
+    assert identity_of(tmp_path) == "released/ours-open/f2"
     (tmp_path / "thread_embed.json").write_text(json.dumps({"text_format": "plain"}))
     assert origin_of(str(tmp_path)) == Origin(str(tmp_path), str(tmp_path)), "a folder that no stage wrote"
 
@@ -94,3 +108,18 @@ def test_broken_weights_are_found(value: float, problem: str, tiny_model: Path, 
             weight.data.fill_(value)
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     assert problem in " ".join(verify(_checkpoint(tmp_path / "model")))
+
+
+@pytest.mark.parametrize(
+    ("details", "identity"),
+    [
+        ({"mix": "all", "stage": "stage3", "fingerprint": "aaaa"}, "all/stage3/aaaa"),
+        ({"mix": "all", "stage": "stage3", "fingerprint": "aaaa", "released": "box"}, "released/box/aaaa"),
+        ({"text_format": "plain"}, ""),
+        (None, ""),
+    ],
+)
+def test_a_folder_says_which_model_it_holds(details: dict[str, str] | None, identity: str, tmp_path: Path) -> None:
+    if details is not None:
+        (tmp_path / "thread_embed.json").write_text(json.dumps(details))
+    assert identity_of(tmp_path) == identity

@@ -304,6 +304,16 @@ def test_two_processes_do_not_share_a_run_folder(config: StageConfig, inputs: li
         train_stage(config, inputs, Layout(tmp_path), "all", CPU)
 
 
+def test_what_a_process_killed_after_its_manifest_left_goes_with_the_next_call(
+    one_epoch: Checkpoint, config: StageConfig, inputs: list[PairInput]
+) -> None:
+    for name in ("trainer", "data"):
+        (one_epoch.folder / name).mkdir()
+    again = train_stage(config, inputs, _layout(one_epoch), "all", CPU)
+    assert again.folder == one_epoch.folder and again.reused
+    assert not [name for name in ("trainer", "data") if (again.folder / name).exists()]
+
+
 def test_averaging_lies_between_the_two_models() -> None:
     tuned, base = (
         {"w": torch.tensor([1.0, 3.0]), "n": torch.tensor(7)},

@@ -10,17 +10,19 @@ from pydantic import Field
 from thread_embed_assets.benchmark.ablation_plan import load_plan
 from thread_embed_assets.benchmark.ablation_scores import DevSource
 from thread_embed_assets.benchmark.ablation_table import write_table
-from thread_embed_assets.benchmark.ablations import Material, run_arm
+from thread_embed_assets.benchmark.ablations import SCHEMAS, Material, run_arm
 from thread_embed_assets.benchmark.metrics import HEADLINE
 from thread_embed_assets.chat.normalise import open_normalised
 from thread_embed_assets.defs.ablations.checks import ablation_checks
 from thread_embed_assets.defs.benchmark.checks import task_checks
 from thread_embed_assets.defs.conversations.checks import conversation_checks
+from thread_embed_assets.defs.executors import gpu_tags
 from thread_embed_assets.defs.gates import keys_of, require_passed
-from thread_embed_assets.defs.metadata import OWNERS, rows_table
+from thread_embed_assets.defs.metadata import OWNERS, rows_table, tables
 from thread_embed_assets.defs.pairs.checks import hard_negative_checks, pair_checks
 from thread_embed_assets.defs.partitions import CATALOG, MIXES, arms
 from thread_embed_assets.defs.resources import PAIR_ASSETS, GpuResource, LayoutResource, many
+from thread_embed_assets.defs.retries import KILLED, only_what_passes
 from thread_embed_assets.defs.training.assets import run_job
 from thread_embed_assets.defs.training.mining_checks import mined_negative_checks
 from thread_embed_assets.errors import InputError
@@ -52,8 +54,10 @@ class AblationConfig(dg.Config):
     kinds={"pytorch", "duckdb"},
     owners=OWNERS,
     pool="gpu",
+    op_tags=gpu_tags(),
     code_version="1",
-    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+    metadata=tables("ablation", SCHEMAS),
+    retry_policy=KILLED,
 )
 def ablation(
     context: dg.AssetExecutionContext,
@@ -65,18 +69,18 @@ def ablation(
 ) -> dg.MaterializeResult[Path]:
     """One arm of benchmark/ablations.yaml: the reference but for one choice, trained with each seed, scored on dev alone.
 
-    Needs pair tables, and the tasks of at least one benchmark source; some arms need summaries or mined negatives. Arms that
-    want other windows or another format build pairs of their own. A killed arm goes on where it stopped. The declared budget
-    is some 250,000 tokens for each seed; scoring embeds the dev tasks once for each seed.
+    Arms that want other windows or another format build pairs of their own. A killed arm goes on where it stopped.
+
+    - **Needs** pair tables, and the tasks of at least one benchmark source; some arms need summaries or mined negatives.
+    - **Takes** some 250,000 tokens of training for each seed, and embeds the dev tasks once for each seed.
+    - **Lies in** `data/ablations/<arm>/scores.duckdb`.
     """
     arm, place = context.partition_key, layout.layout()
-    try:
+    with only_what_passes():
         plan = load_plan().changed(config.overrides, config.seeds)
         wants_mined = plan.config(arm, plan.seeds[0]).hard_negatives == "mined"
         material = _material(context.instance, place, config.mix, upstream, wants_mined)
         path = run_arm(plan, arm, material, gpu.device, lambda job: _trained(context, pipes, job))
-    except InputError as error:  # which no retry mends
-        raise dg.Failure(str(error), allow_retries=False) from error
     scores = open_table(path, "scores")
     with connect_read_only([scores]) as connection:
         means = connection.execute(
@@ -88,6 +92,7 @@ def ablation(
         value=path,
         data_version=dg.DataVersion(scores.fingerprint),
         metadata={
+            "dagster/partition_row_count": scores.rows,
             "scores": rows_table((dict(zip(columns, row, strict=True)) for row in means), columns),
             "runs": rows_table(runs.rows_as_dicts(order_by="seed"), runs.schema.names),
             "dagster/uri": path.as_uri(),
@@ -143,18 +148,23 @@ def _trained(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient,
 @dg.asset(group_name="ablations", ins={"ablation": many()}, kinds={"markdown"}, owners=OWNERS, code_version="1")
 def ablation_table(
     context: dg.AssetExecutionContext, layout: LayoutResource, ablation: dict[str, Path]
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """The arms that are there beside the reference: dev scores, paired differences with intervals, cost; the rest NOT RUN.
 
-    Needs the reference. Seconds. People read it and set the defaults; nothing does so by itself.
+    People read it and set the defaults; nothing does so by itself.
+
+    - **Needs** the reference, and the arms to compare with it.
+    - **Takes** seconds.
+    - **Lies in** `data/ablations`.
     """
     for arm in ablation:
         require_passed(context.instance, keys_of(ablation_checks), arm)
     written = write_table(load_plan(), layout.layout())
     return dg.MaterializeResult(
+        value=written.folder,
         metadata={
             "table": dg.MetadataValue.md(written.page),
             "arms": len(ablation),
             "folder": dg.MetadataValue.path(written.folder),
-        }
+        },
     )

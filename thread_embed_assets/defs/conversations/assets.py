@@ -3,12 +3,13 @@
 import dagster as dg
 from pydantic import Field
 
-from thread_embed_assets.chat.duplicates import DUPLICATES, dropped_ids, find_duplicates
-from thread_embed_assets.chat.model import CONVERSATIONS
+from thread_embed_assets.chat.duplicates import DUPLICATES, HELD_OUT_SHINGLES, dropped_ids, find_duplicates
+from thread_embed_assets.chat.model import CONVERSATIONS, MESSAGES
 from thread_embed_assets.chat.normalise import Normalised
-from thread_embed_assets.defs.metadata import OWNERS, rows_table, table_metadata, table_schema
+from thread_embed_assets.defs.metadata import OWNERS, WEEKLY, rows_table, table_metadata, tables
 from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.defs.resources import LanguageModelResource, LayoutResource, many
+from thread_embed_assets.defs.retries import NETWORK, only_what_passes
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.language_models.choose import WriterName
 from thread_embed_assets.language_models.summaries import SUMMARIES, SummaryOptions, build_summaries
@@ -26,14 +27,19 @@ _SHOWN = 10
     kinds={"duckdb"},
     owners=OWNERS,
     code_version="3",
-    metadata={"dagster/column_schema": table_schema(CONVERSATIONS), "dagster/table_name": "conversations"},
+    freshness_policy=WEEKLY,
+    metadata=tables("conversations", {"conversations": CONVERSATIONS, "messages": MESSAGES}),
 )
 def conversations(
     context: dg.AssetExecutionContext, layout: LayoutResource, raw_dataset: RawDataset
 ) -> dg.MaterializeResult[Normalised]:
     """Cleaned, anonymised English conversations in train, dev and test, with their messages.
 
-    Needs the source's files. About 10,000 messages a second on one core; `counts` says what each filter removed.
+    `counts` says what each filter removed. Real names go to a private table, which no training reads.
+
+    - **Needs** the source's files.
+    - **Takes** a second of one core for some 12,000 messages, and more where threads have to be guessed.
+    - **Lies in** `data/conversations/<source>.duckdb`.
     """
     built = build_conversations(CATALOG[context.partition_key], layout.layout())
     return dg.MaterializeResult(
@@ -50,15 +56,18 @@ def conversations(
     kinds={"duckdb"},
     owners=OWNERS,
     code_version="1",
-    metadata={"dagster/column_schema": table_schema(DUPLICATES), "dagster/table_name": "duplicates"},
+    metadata=tables("duplicates", {"duplicates": DUPLICATES, "held_out_shingles": HELD_OUT_SHINGLES}),
 )
 def duplicates(
     context: dg.AssetExecutionContext, layout: LayoutResource, conversations: dict[str, Normalised]
 ) -> dg.MaterializeResult[TableHandle]:
     """Conversations that stand elsewhere, whole, nearly or in a quotation: in this source or any other.
 
-    Needs the conversations of this source, and compares with every source that is materialised. What any source holds out is
-    not trained on here, and of two copies to train on only the first stays.
+    What any source holds out is not trained on here, and of two copies to train on only the first stays.
+
+    - **Needs** the conversations of this source; it is compared with every source that is materialised.
+    - **Takes** seconds for the sample.
+    - **Lies in** `data/duplicates/<source>.duckdb`.
     """
     place, source = layout.layout(), context.partition_key
     if source not in conversations:
@@ -104,7 +113,8 @@ class SummaryConfig(dg.Config):
     kinds={"duckdb", "anthropic"},
     owners=OWNERS,
     code_version="1",
-    metadata={"dagster/column_schema": table_schema(SUMMARIES), "dagster/table_name": "summaries"},
+    retry_policy=NETWORK,
+    metadata=tables("conversation_summaries", {"summaries": SUMMARIES}),
 )
 def conversation_summaries(
     context: dg.AssetExecutionContext,
@@ -116,19 +126,24 @@ def conversation_summaries(
 ) -> dg.MaterializeResult[TableHandle]:
     """A summary, a title and search questions for train and dev conversations; `written_by` says who wrote them.
 
-    Without a named writer an offline stand-in makes them from the thread's own words, some 500 threads a second. A
-    language model gets masked text only; its answers are paid for once and kept by content.
+    A language model gets masked text only; its answers are paid for once and kept by content. Without a named writer an
+    offline stand-in makes them from the thread's own words.
+
+    - **Needs** the source's conversations and duplicates; for a language model, its key in the environment.
+    - **Takes** a second for some 500 threads with the stand-in.
+    - **Lies in** `data/summaries/<source>.duckdb`.
     """
     source, place = CATALOG[context.partition_key], layout.layout()
-    handle = build_summaries(
-        source.name,
-        conversations,
-        config.options(language_model),
-        place.summaries(source.name),
-        place.answer_cache(source.name),
-        served=Strategy.SUMMARY in source.strategies,
-        dropped=dropped_ids(duplicates),
-    )
+    with only_what_passes():
+        handle = build_summaries(
+            source.name,
+            conversations,
+            config.options(language_model),
+            place.summaries(source.name),
+            place.answer_cache(source.name),
+            served=Strategy.SUMMARY in source.strategies,
+            dropped=dropped_ids(duplicates),
+        )
     shown = ["written_by", "summary", "title", "questions"]
     some = (row for row, _ in zip(handle.rows_as_dicts(shown, "split = 'train'"), range(_SHOWN), strict=False))
     return dg.MaterializeResult(

@@ -6,7 +6,7 @@ from pydantic import Field
 from thread_embed_assets.chat.duplicates import dropped_ids, held_out_shingles
 from thread_embed_assets.chat.formats import DEFAULT_FORMAT
 from thread_embed_assets.chat.normalise import Normalised
-from thread_embed_assets.defs.metadata import OWNERS, rows_table, table_metadata, table_schema
+from thread_embed_assets.defs.metadata import OWNERS, rows_table, table_metadata, tables
 from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.defs.resources import LayoutResource
 from thread_embed_assets.errors import InputError
@@ -44,6 +44,16 @@ class HardNegativeConfig(dg.Config):
     retrieved: int = Field(24, ge=1, description="BM25 candidates looked at per anchor.")
 
 
+_PAGE = """{holds}
+
+Train and dev only, and nothing that any source holds out. Of more pairs than the catalogue allows, a uniform sample is kept.
+
+- **Needs** the source's conversations and duplicates{needs}.
+- **Takes** a second of one core for some 10,000 pairs.
+- **Lies in** `data/pairs/{strategy}/<source>.duckdb`.
+"""
+
+
 def _pairs_asset(strategy: Strategy, holds: str) -> dg.AssetsDefinition:
     of_summaries = strategy is Strategy.SUMMARY
 
@@ -55,9 +65,8 @@ def _pairs_asset(strategy: Strategy, holds: str) -> dg.AssetsDefinition:
         kinds={"duckdb"},
         owners=OWNERS,
         code_version="4",
-        description=f"{holds}\n\nNeeds the source's conversations and duplicates. About 10,000 pairs a second on one core. "
-        "Of more pairs than the catalogue allows, a uniform sample is kept.",
-        metadata={"dagster/column_schema": table_schema(PAIRS), "dagster/table_name": "pairs"},
+        description=_PAGE.format(holds=holds, needs=", and their summaries" if of_summaries else "", strategy=strategy),
+        metadata=tables(f"{strategy}_pairs", {"pairs": PAIRS}),
     )
     def pairs(
         context: dg.AssetExecutionContext,
@@ -114,7 +123,7 @@ summary_pairs = _pairs_asset(
     kinds={"duckdb"},
     owners=OWNERS,
     code_version="1",
-    metadata={"dagster/column_schema": table_schema(HARD_NEGATIVES), "dagster/table_name": "hard_negatives"},
+    metadata=tables("hard_negatives", {"hard_negatives": HARD_NEGATIVES}),
 )
 def hard_negatives(
     context: dg.AssetExecutionContext,
@@ -127,8 +136,11 @@ def hard_negatives(
 ) -> dg.MaterializeResult[TableHandle]:
     """Same-channel and BM25 negatives for the train anchors of all strategies.
 
-    Needs the pair tables. About 1,500 anchors a second on one core, 650 where a source fills whole blocks of 100,000 texts;
     `counts` says what was rejected and why.
+
+    - **Needs** the pair tables.
+    - **Takes** a second of one core for some 1,500 anchors, for 650 where a source fills whole blocks of 100,000 texts.
+    - **Lies in** `data/pairs/hard_negatives/<source>.duckdb`.
     """
     path = layout.layout().pairs(HARD_NEGATIVES_FOLDER, context.partition_key)
     options = HardNegativeOptions(config.per_anchor, config.retrieved)

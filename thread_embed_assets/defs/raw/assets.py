@@ -7,17 +7,22 @@ import dagster as dg
 from thread_embed_assets.defs.metadata import OWNERS
 from thread_embed_assets.defs.partitions import CATALOG, sources
 from thread_embed_assets.defs.resources import LayoutResource
+from thread_embed_assets.defs.retries import NETWORK, only_what_passes
 from thread_embed_assets.sources.fetch import RawDataset, Survey, fetch
 
 
-@dg.asset(group_name="raw", partitions_def=sources, kinds={"file"}, owners=OWNERS, code_version="1")
+@dg.asset(group_name="raw", partitions_def=sources, kinds={"file"}, owners=OWNERS, code_version="1", retry_policy=NETWORK)
 def raw_dataset(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg.MaterializeResult[RawDataset]:
     """A source's files as downloaded: checksummed, with revision and licence.
 
-    Needs the mirror (`THREAD_EMBED_MIRROR`), the download cache or the network; the sample needs none. Seconds to minutes.
+    - **Needs** the mirror (`THREAD_EMBED_MIRROR`), the download cache or the network; the sample and a team's own
+      export need none of them.
+    - **Takes** a second for the sample; for others as long as the download.
+    - **Lies in** `data/raw/<source>`; the manifest has the checksum of each file.
     """
     source = CATALOG[context.partition_key]
-    raw = fetch(source, layout.layout())
+    with only_what_passes():
+        raw = fetch(source, layout.layout())
     return dg.MaterializeResult(
         value=raw,
         data_version=dg.DataVersion(raw.sha256[:16]),

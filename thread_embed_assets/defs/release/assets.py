@@ -14,21 +14,25 @@ from thread_embed_assets.defs.resources import LayoutResource, many
 from thread_embed_assets.defs.training.checks import CHECKPOINTS, checks_of
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.release.benchmark_dataset import package_benchmark
-from thread_embed_assets.release.card_facts import facts_of_checkpoint
 from thread_embed_assets.release.command import OPEN, pack_compared
-from thread_embed_assets.release.package import publish, publish_released
+from thread_embed_assets.release.promotion import MARGIN, FloorPolicy, Policy, promote
 from thread_embed_assets.release.store_roundtrip import HELD_OUT_THREADS, QUERIES, results_table, round_trip_of
-from thread_embed_assets.release.weights import CARD, Released
+from thread_embed_assets.release.weights import CARD, Released, named_released
 from thread_embed_assets.storage.fingerprint import of_folder
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.training.checkpoint import Checkpoint, final_checkpoint
 
 
 class ModelPackageConfig(dg.Config):
-    """Which checkpoint becomes the model that people load."""
+    """Which model is to become the one that people load, and what is asked of it."""
 
     mix: str = Field("", description="A mix; empty takes `all` where it has a checkpoint, else the first mix that has one.")
     released: str = Field("", description="A model below `models/released`, by name, in place of a mix's.")
+    floor: FloorPolicy = Field(
+        "where_known",
+        description="What is asked of the general tasks: `required` refuses a model that they were not run with.",
+    )
+    margin: float = Field(MARGIN, ge=0, description="How far MRR@10 of any task may fall below the promoted model's.")
 
 
 @dg.asset(
@@ -36,21 +40,27 @@ class ModelPackageConfig(dg.Config):
     deps=[*CHECKPOINTS, "leaderboard"],
     kinds={"huggingface"},
     owners=OWNERS,
-    code_version="2",
+    code_version="3",
 )
 def model_package(
     context: dg.AssetExecutionContext, config: ModelPackageConfig, layout: LayoutResource
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """`models/thread-embed`: a model in the hub's format with card and chat helper, loaded by plain `SentenceTransformer`.
 
-    Needs a checkpoint that loads, or a released model. Seconds; the old model stays until the new one has been loaded and
-    embeds as it was trained to. The card's numbers come from manifests, the leaderboard and the general tasks, if there.
+    It is promoted if it beats the one before on dev, by a paired test, keeps the general floor and has read nothing that is
+    held out; the first has nobody to beat. Else the old model stays, and `decision` says why. The card's numbers come from
+    manifests, the leaderboard and the general tasks, if there.
+
+    - **Needs** a checkpoint that loads, or a released model.
+    - **Takes** seconds, and the time of the contamination check.
+    - **Lies in** `models/thread-embed`; every promoted model stays in `models/history`.
     """
     place = layout.layout()
     if config.mix and config.mix not in MIXES:
         raise InputError("model_package, field 'mix'", f"unknown mix {config.mix!r}", f"Known mixes: {', '.join(MIXES)}")
+    policy = Policy(config.floor, config.margin)
     if config.released:
-        return _told(publish_released(config.released, place, CATALOG), place)
+        return _decided(named_released(config.released, place), place, policy)
     for mix in [config.mix] if config.mix else MIXES:
         checkpoint = final_checkpoint(place, mix)
         if checkpoint is not None:
@@ -59,17 +69,19 @@ def model_package(
         problem = f"no checkpoint of {config.mix or 'any mix'}"
         raise InputError("model_package", problem, "Run the train job first, or name a released model")
     require_passed(context.instance, keys_of(checks_of(checkpoint)), mix)
-    publish(checkpoint.model, place, facts_of_checkpoint(checkpoint, place, CATALOG))
-    return _told(checkpoint, place)
+    return _decided(checkpoint, place, policy)
 
 
-def _told(model: Checkpoint | Released, layout: Layout) -> dg.MaterializeResult[None]:
-    mix = model.manifest["mix"] if isinstance(model, Checkpoint) else ""
+def _decided(challenger: Checkpoint | Released, layout: Layout, policy: Policy) -> dg.MaterializeResult[Path]:
+    decision = promote(challenger, layout, CATALOG, policy)
+    model = decision.challenger if decision.promoted else decision.champion
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(model.fingerprint),
+        value=layout.model_history,
+        data_version=dg.DataVersion(model),
         metadata={
-            "mix": mix,
-            "fingerprint": model.fingerprint,
+            "model": model,
+            "promoted": decision.promoted,
+            "decision": dg.MetadataValue.md(decision.markdown()),
             "folder": dg.MetadataValue.path(layout.promoted_model),
             "card": _page(layout.promoted_model / CARD),
         },
@@ -90,10 +102,14 @@ class OnnxModelConfig(dg.Config):
 @dg.asset(group_name="release", deps=[model_package], kinds={"onnx"}, owners=OWNERS, code_version="1")
 def onnx_model(
     context: dg.AssetExecutionContext, config: OnnxModelConfig, layout: LayoutResource
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """`models/thread-embed-onnx`: the promoted model with pooling, token weights and normalisation in one ONNX graph.
 
-    Needs the model package. A minute; the old folder stays unless the new one embeds as torch does, to 1e-4.
+    The old folder stays unless the new one embeds as torch does, to 1e-4.
+
+    - **Needs** the model package, with its check passed.
+    - **Takes** a minute.
+    - **Lies in** `models/thread-embed-onnx`.
     """
     from thread_embed_assets.release.export import export_model
 
@@ -101,6 +117,7 @@ def onnx_model(
     require_passed(context.instance, keys_of(package_checks))
     exported = export_model(place.promoted_model, place.onnx_package, config.quantised)
     return dg.MaterializeResult(
+        value=exported.folder,
         data_version=dg.DataVersion(of_folder(exported.folder)),
         metadata={
             "difference": exported.difference,
@@ -128,11 +145,14 @@ class ReleasedWeightsConfig(dg.Config):
 )
 def released_weights(
     context: dg.AssetExecutionContext, config: ReleasedWeightsConfig, layout: LayoutResource
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """`models/released/<name>`: a checkpoint as a difference of at most 12 MB from its base, to travel in the repository.
 
-    Needs a checkpoint trained on sources that may be passed on. Its training texts are compared with all tasks that are
-    here. A minute; the old folder stays if anything is refused.
+    Its training texts are compared with all tasks that are here. The old folder stays if anything is refused.
+
+    - **Needs** a checkpoint trained on sources that may be passed on.
+    - **Takes** a minute.
+    - **Lies in** `models/released`, a folder for each name.
     """
     place = layout.layout()
     if config.mix not in MIXES:
@@ -143,6 +163,7 @@ def released_weights(
     require_passed(context.instance, keys_of(checks_of(checkpoint)), config.mix)
     released = pack_compared(checkpoint, config.name, place, CATALOG, config.trained_by)
     return dg.MaterializeResult(
+        value=released.folder,
         data_version=dg.DataVersion(released.fingerprint),
         metadata={
             "bytes": sum(file.stat().st_size for file in released.folder.iterdir()),
@@ -158,11 +179,15 @@ def released_weights(
 )
 def benchmark_dataset(
     context: dg.AssetExecutionContext, layout: LayoutResource, benchmark_tasks: dict[str, Path]
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """`data/benchmark/dataset`: corpus, queries, qrels and near slices in the hub's retrieval layout, with a datasheet.
 
-    Needs the tasks of at least one source. Texts only of sources that may be redistributed, of the others ids and how to
-    fill the texts in. Seconds; the same tasks give the same bytes.
+    Texts only of sources that may be redistributed, of the others ids and how to fill the texts in. The same tasks give the
+    same bytes.
+
+    - **Needs** the tasks of at least one source, with their checks passed.
+    - **Takes** seconds.
+    - **Lies in** `data/benchmark/dataset`.
     """
     if not benchmark_tasks:
         raise InputError("benchmark_dataset", "no source has tasks yet", "Materialise benchmark_tasks of a source")
@@ -171,6 +196,7 @@ def benchmark_dataset(
     package = package_benchmark(benchmark_tasks, CATALOG, layout.layout().benchmark_dataset)
     sizes = {f"{size.source} {size.task} {size.split}": sum(size.tiers.values()) for size in package.sizes}
     return dg.MaterializeResult(
+        value=package.folder,
         data_version=dg.DataVersion(of_folder(package.folder)),
         metadata={
             "queries": counts_table(sizes),
@@ -199,15 +225,18 @@ class VectorStoreConfig(dg.Config):
 )
 def vector_store_roundtrip(
     context: dg.AssetExecutionContext, config: VectorStoreConfig, layout: LayoutResource
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """`data/stores/<store>`: a vector store built from the held-out threads, closed, opened and asked, beside exact search.
 
-    Needs conversations, the model that search uses, and the store's package or server: one that is not there fails by name.
-    Seconds a store once the threads are embedded.
+    - **Needs** conversations, the model that search uses, and the store's package or server: one that is not there fails by
+      name.
+    - **Takes** seconds once the threads are embedded.
+    - **Lies in** `data/stores/<store>/roundtrip.json`.
     """
     place = layout.layout()
     result = round_trip_of(context.partition_key, place, config.model or None, config.threads, config.queries)
     return dg.MaterializeResult(
+        value=place.store_roundtrip(context.partition_key),
         data_version=dg.DataVersion(result.fingerprint),
         metadata={
             "recall@10": result.recall,

@@ -1,5 +1,7 @@
 """Pages to look at: one of each source, one of its pairs, and one of the whole corpus."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from thread_embed_assets.chat.corpus_page import Member, corpus_page
@@ -24,7 +26,9 @@ def source_report(
 ) -> dg.MaterializeResult[SourceFigures]:
     """A source's page: size, people, lengths, times, languages, what the filters removed, and ten train conversations.
 
-    Needs the source's conversations. Ten seconds for a million messages.
+    - **Needs** the source's conversations.
+    - **Takes** ten seconds for a million messages.
+    - **Lies in** `data/reports/<source>/conversations`: Markdown, pictures and the figures as JSON.
     """
     source = CATALOG[context.partition_key]
     figures = explore(conversations)
@@ -55,10 +59,12 @@ def pairs_report(
     temporal_pairs: TableHandle,
     summary_pairs: TableHandle,
     hard_negatives: TableHandle,
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """The page of a source's pairs: per strategy lengths, overlap, times, channels, and examples with their hard negatives.
 
-    Needs the pair tables and the hard negatives. Seconds.
+    - **Needs** the pair tables and the hard negatives.
+    - **Takes** seconds.
+    - **Lies in** `data/reports/<source>/pairs`: Markdown and pictures.
     """
     handles = {
         Strategy.THREAD: thread_pairs,
@@ -70,6 +76,7 @@ def pairs_report(
     folder = layout.layout().pairs_report(context.partition_key)
     page = write_page(pairs_page(context.partition_key, figures), folder)
     return dg.MaterializeResult(
+        value=folder,
         data_version=dg.DataVersion(of_json([handle.fingerprint for handle in (*handles.values(), hard_negatives)])),
         metadata={
             "report": dg.MetadataValue.md(page),
@@ -88,10 +95,12 @@ def pairs_report(
 )
 def corpus_report(
     layout: LayoutResource, source_report: dict[str, SourceFigures], duplicates: dict[str, TableHandle]
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """All sources side by side: size, dates, licence, kind of thread, share of the corpus, and how conversations differ.
 
-    Needs the page of at least one source. Seconds.
+    - **Needs** the page of at least one source.
+    - **Takes** seconds.
+    - **Lies in** `data/reports/corpus/sources`: Markdown and pictures.
     """
     if not source_report:
         raise InputError("corpus_report", "no source has a page yet", "Materialise source_report of a source")
@@ -108,11 +117,12 @@ def corpus_report(
     folder = layout.layout().corpus_report
     page = write_page(corpus_page(members), folder)
     return dg.MaterializeResult(
+        value=folder,
         metadata={
             "report": dg.MetadataValue.md(page),
             "sources": len(members),
             "conversations": sum(figures.conversations for figures in source_report.values()),
             "messages": sum(figures.messages for figures in source_report.values()),
             "folder": dg.MetadataValue.path(folder),
-        }
+        },
     )

@@ -1,21 +1,26 @@
 """The reranker: examples, a trained model, what it is worth, and a package for the router."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from thread_embed_assets.defs.conversations.checks import conversation_checks
+from thread_embed_assets.defs.executors import gpu_tags
 from thread_embed_assets.defs.gates import keys_of, require_passed
-from thread_embed_assets.defs.metadata import OWNERS, picture, rows_table
+from thread_embed_assets.defs.metadata import OWNERS, picture, rows_table, tables
 from thread_embed_assets.defs.partitions import ANNOTATED, CATALOG
 from thread_embed_assets.defs.reranker.checks import checkpoint_checks, example_checks
 from thread_embed_assets.defs.resources import GpuResource, LayoutResource
+from thread_embed_assets.defs.retries import KILLED, only_what_passes
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.release.weights import find_released, unpack
 from thread_embed_assets.reranker.baselines import features_only
+from thread_embed_assets.reranker.candidates import EXAMPLES
 from thread_embed_assets.reranker.clear_cases import CLEAR_CASES, logged, measure, simulated, write_clear_cases
 from thread_embed_assets.reranker.config import reranker_config
+from thread_embed_assets.reranker.evaluate import SCHEMAS
 from thread_embed_assets.reranker.groups import of_candidates
 from thread_embed_assets.reranker.origins import AMOUNTS, SYNTHETIC, channels, tells_threads, write_all, written
 from thread_embed_assets.reranker.package import publish_reranker, write_router_settings
@@ -41,13 +46,16 @@ class ExamplesConfig(dg.Config):
     kinds={"duckdb"},
     owners=OWNERS,
     code_version="2",
+    metadata=tables("reranker_examples", {"examples": EXAMPLES}),
 )
 def reranker_examples(
     context: dg.AssetExecutionContext, config: ExamplesConfig, layout: LayoutResource
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """Messages with the threads that each may continue: of simulated users, and of every source whose threads people marked.
 
-    Needs nothing; takes in the conversations that are there and have times. Seconds, or with `full` some minutes.
+    - **Needs** nothing; takes in the conversations that are there and have times.
+    - **Takes** seconds, or with `full` some minutes.
+    - **Lies in** `data/reranker/examples`, a file for each origin.
     """
     place = layout.layout()
     if config.amount not in AMOUNTS:
@@ -57,14 +65,15 @@ def reranker_examples(
     sources = [source for source in CATALOG.values() if tells_threads(source, place)]
     for source in sources:
         require_passed(context.instance, keys_of(conversation_checks), source.name)
-    tables = write_all(sources, place, AMOUNTS[config.amount])
-    counts = [{"origin": o, "of": name, "messages": n} for o, table in tables.items() for name, n in table.counts.items()]
+    examples = write_all(sources, place, AMOUNTS[config.amount])
+    counts = [{"origin": o, "of": name, "messages": n} for o, table in examples.items() for name, n in table.counts.items()]
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(of_json({origin: table.fingerprint for origin, table in tables.items()})),
+        value=place.reranker_examples(SYNTHETIC),
+        data_version=dg.DataVersion(of_json({origin: table.fingerprint for origin, table in examples.items()})),
         metadata={
-            "dagster/row_count": sum(table.rows for table in tables.values()),
+            "dagster/row_count": sum(table.rows for table in examples.values()),
             "counts": rows_table(counts, ("origin", "of", "messages")),
-            "a few": rows_table(_a_few(tables[SYNTHETIC].rows_as_dicts(order_by="md5(group_id), label DESC")), _SHOWN),
+            "a few": rows_table(_a_few(examples[SYNTHETIC].rows_as_dicts(order_by="md5(group_id), label DESC")), _SHOWN),
         },
     )
 
@@ -91,26 +100,29 @@ class TrainConfig(dg.Config):
     kinds={"pytorch"},
     owners=OWNERS,
     pool="gpu",
+    op_tags=gpu_tags(),
     code_version="2",
-    retry_policy=dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL),
+    retry_policy=KILLED,
 )
 def reranker_checkpoint(
     context: dg.AssetExecutionContext, config: TrainConfig, layout: LayoutResource, gpu: GpuResource
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """A cross-encoder of message and thread, fused with what the log knows, trained on easy examples first, then on all.
 
-    Needs the examples. The epoch that is best on dev is kept. A killed run goes on where it was when it is materialised
-    again, and a training that is there already is not repeated.
+    The epoch that is best on dev is kept. A killed run goes on where it was when it is materialised again, and a training
+    that is there already is not repeated.
+
+    - **Needs** the examples, with their checks passed; a slot of the pool `gpu`.
+    - **Takes** minutes with profile `quick`; with `standard`, 86 minutes of one core for 9.5 million tokens.
+    - **Lies in** `models/checkpoints/reranker`, a folder for each fingerprint.
     """
     place = layout.layout()
-    try:
+    with only_what_passes():
         require_passed(context.instance, keys_of(example_checks))
         chosen = reranker_config(config.profile, **_from_released(config.overrides, place))
-        tables = list(written(place).values())
-        checkpoint = train_reranker(tables, chosen, place.reranker_checkpoints, pick_device(gpu.device))
-    except InputError as error:  # which no retry mends
-        raise dg.Failure(str(error), allow_retries=False) from error
-    return _told(checkpoint)
+        examples = list(written(place).values())
+        checkpoint = train_reranker(examples, chosen, place.reranker_checkpoints, pick_device(gpu.device))
+        return _told(checkpoint)
 
 
 def _from_released(overrides: dict[str, Any], place: Layout) -> dict[str, Any]:
@@ -120,10 +132,11 @@ def _from_released(overrides: dict[str, Any], place: Layout) -> dict[str, Any]:
     return {**overrides, "base_model": str(unpack(released, place))} if released else overrides
 
 
-def _told(checkpoint: RerankerCheckpoint) -> dg.MaterializeResult[None]:
+def _told(checkpoint: RerankerCheckpoint) -> dg.MaterializeResult[Path]:
     manifest = checkpoint.manifest
     names = ("fingerprint", "steps", "tokens", "seconds", "best_epoch", "trained_weights", "resumed_from_step")
     return dg.MaterializeResult(
+        value=checkpoint.folder,
         data_version=dg.DataVersion(manifest["fingerprint"]),
         metadata={
             **{name: manifest[name] for name in names if manifest[name] is not None},
@@ -143,13 +156,24 @@ class ResultsConfig(dg.Config):
     links: bool = Field(False, description="Link the annotated logs of `irc_disentangle`, too: half an hour on one core.")
 
 
-@dg.asset(group_name="reranker", deps=[reranker_checkpoint], kinds={"duckdb"}, owners=OWNERS, pool="gpu", code_version="2")
+@dg.asset(
+    group_name="reranker",
+    deps=[reranker_checkpoint],
+    kinds={"duckdb"},
+    owners=OWNERS,
+    pool="gpu",
+    op_tags=gpu_tags(),
+    code_version="2",
+    metadata=tables("reranker_results", SCHEMAS),
+)
 def reranker_results(
     context: dg.AssetExecutionContext, config: ResultsConfig, layout: LayoutResource, gpu: GpuResource
-) -> dg.MaterializeResult[None]:
+) -> dg.MaterializeResult[Path]:
     """How often the right thread comes first, by tier, beside features and words alone; calibration; route, ask or new.
 
-    Needs a checkpoint; for links, measured under the annotation's own definitions, the files of `irc_disentangle`.
+    - **Needs** a checkpoint; for links, measured under the annotation's own definitions, the files of `irc_disentangle`.
+    - **Takes** minutes; with links half an hour more on one core.
+    - **Lies in** `data/reranker/results.duckdb`.
     """
     from thread_embed_assets.reranker.scoring import TorchScorer
 
@@ -171,9 +195,11 @@ def reranker_results(
         write_links(linked, folder / LINKS)
         shown["links"] = dg.MetadataValue.md(links_table(linked))
     return dg.MaterializeResult(
+        value=place.reranker_results,
         data_version=dg.DataVersion(of_json({name: table.fingerprint for name, table in found.tables.items()})),
         metadata={
             **shown,
+            "dagster/row_count": found.tables["summary"].rows,
             "calibration": picture(calibration_curve(found), "share that is right by confidence"),
             "dagster/uri": place.reranker_results.as_uri(),
         },
@@ -181,16 +207,21 @@ def reranker_results(
 
 
 @dg.asset(group_name="reranker", deps=[reranker_results], kinds={"onnx"}, owners=OWNERS, code_version="2")
-def reranker_package(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg.MaterializeResult[None]:
+def reranker_package(context: dg.AssetExecutionContext, layout: LayoutResource) -> dg.MaterializeResult[Path]:
     """`models/thread-reranker`: ONNX, tokenizer, features and how sure to be, which the router and other programs load.
 
-    Needs results. A minute; the old package stays until the new one scores as the checkpoint does.
+    The old package stays until the new one scores as the checkpoint does.
+
+    - **Needs** results.
+    - **Takes** a minute.
+    - **Lies in** `models/thread-reranker`.
     """
     place = layout.layout()
     require_passed(context.instance, keys_of([*example_checks, *checkpoint_checks]))
     checkpoint = latest_reranker(place.reranker_checkpoints)
     exported = publish_reranker(checkpoint, place.reranker_results.parent, place.reranker_package)
     return dg.MaterializeResult(
+        value=exported.folder,
         data_version=dg.DataVersion(checkpoint.manifest["fingerprint"]),
         metadata={
             "difference": exported.difference,
