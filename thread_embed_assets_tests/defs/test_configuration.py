@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 import thread_embed_assets
+from thread_embed_assets.definitions import defs
 from thread_embed_assets.defs import configuration
 from thread_embed_assets.defs.configuration import COMMAND, DOCUMENT, PARTS, descriptions, document
 from thread_embed_assets_tests.test_layers import PACKAGE
@@ -66,3 +67,17 @@ def test_a_field_without_a_description_is_seen() -> None:
         "| `and_said` | text | (needed) | in the docstring, on two lines |",
         "| `described` | number, > 0, ≤ 1 | `0.5` | A \\| B |",
     ]
+
+
+def test_an_override_may_be_nothing() -> None:
+    """Some fields take none, and Dagster's mappings refuse it where their type does not say so."""
+    whole = defs().get_repository_def().get_implicit_global_asset_job_def()
+    fields = {
+        op.name: getattr(op.config_schema.config_type, "fields", {})
+        for op in whole.all_node_defs
+        if isinstance(op, dg.OpDefinition)
+    }
+    taking = [name for name, found in fields.items() if "overrides" in found]
+    asked = {name: {"config": {"overrides": {"of_none": None}}} for name in taking}
+    read = dg.validate_run_config(whole, {"ops": asked})["ops"]
+    assert len(taking) >= 6 and all(read[name]["config"]["overrides"] == {"of_none": None} for name in taking)

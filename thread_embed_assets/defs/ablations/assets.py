@@ -41,7 +41,7 @@ class AblationConfig(dg.Config):
 
     mix: str = Field("all", description="The mix of sources that the arms train on.")
     seeds: list[int] = Field([], description="Each arm is trained with each; none: those of ablations.yaml.")
-    overrides: dict[str, Any] = Field(
+    overrides: dict[str, Any | None] = Field(
         {}, description="Fields of StageConfig to set otherwise for the reference, such as a larger max_pairs."
     )
 

@@ -89,7 +89,7 @@ class TrainConfig(dg.Config):
     """Which profile trains, and what is set otherwise."""
 
     profile: str = Field("quick", description="A profile of reranker/config.py.")
-    overrides: dict[str, Any] = Field(
+    overrides: dict[str, Any | None] = Field(
         {}, description="Fields of RerankerConfig to set otherwise; base_model may name a released one."
     )
 

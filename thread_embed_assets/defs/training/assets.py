@@ -46,7 +46,7 @@ class StageRunConfig(dg.Config):
     profile: str = Field(
         os.environ.get(PROFILE_VARIABLE, "quick"), description="quick or hours (2-core CPU), standard or full (one GPU)."
     )
-    overrides: dict[str, Any] = Field({}, description="Fields of StageConfig (training/config.py) to set otherwise.")
+    overrides: dict[str, Any | None] = Field({}, description="Fields of StageConfig (training/config.py) to set otherwise.")
 
 
 _PAGE = """{holds}

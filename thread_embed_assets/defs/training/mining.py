@@ -37,7 +37,7 @@ class MiningConfig(dg.Config):
     profile: str = Field(
         os.environ.get(PROFILE_VARIABLE, "quick"), description="quick or hours (2-core CPU), standard or full (one GPU)."
     )
-    overrides: dict[str, Any] = Field({}, description="What is set otherwise in stage 3's configuration.")
+    overrides: dict[str, Any | None] = Field({}, description="What is set otherwise in stage 3's configuration.")
     most_documents: int = Field(0, ge=0, description="Texts looked among; 0 takes the profile's number.")
     relative_margin: float = Field(0.95, gt=0, le=1, description="Highest share of the positive's similarity.")
     minutes: float = Field(30.0, ge=0, description="How far apart two conversations of a channel have to be.")
