@@ -141,7 +141,7 @@ def test_the_image_is_pinned_and_runs_as_a_user_without_rights() -> None:
     assert lines[user] == "USER 10001" and not [line for line in lines[user:] if line.startswith("RUN")]
     installs = [line for line in lines if "pip install" in line]
     assert installs and all("--constraint constraints.txt" in line for line in installs)
-    for source in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE):
+    for source in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", DOCKERFILE, re.MULTILINE):
         assert all((ROOT / name).exists() for name in shlex.split(source))
 
 
