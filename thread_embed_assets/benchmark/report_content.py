@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +283,9 @@ def _costs(sources: Sequence[Row], layout: Layout) -> Row:
         encoders = {row["encoder"] for row in mine} - {""}
         if role in _HYBRID_ROLES or (mine and not encoders and role != "baseline"):
             continue
-        timing = cache.timing(min(encoders)) if encoders else {}
+        timing: Counter[str] = Counter()
+        for encoder in encoders:  # fitted, a contender has one for each source
+            timing.update(cache.timing(encoder))
         lines.append(
             {
                 "contender": name,

@@ -105,6 +105,7 @@ class MadeSource:
                 writer.add("summary", (*place, None, "masked", "corpus", *sizes, *bounds, "NOT RUN", made.missing))
                 continue
             encoder = "" if made.role == "baseline" or "+" in made.name else f"f_{made.name}"
+            encoder += f" to {self.name}" if made.name.endswith(", fitted") else ""
             writer.add("costs", (*place, "plain", encoder, 2.5, 120))
             self._write_values(writer, (*place, "plain"), task, made)
             self._write_dev(writer, task, made)

@@ -10,6 +10,7 @@ from thread_embed_assets.benchmark import report_content
 from thread_embed_assets.benchmark.report import Leaderboard
 from thread_embed_assets.benchmark.statistics import holm
 from thread_embed_assets.benchmark.tasks import SCHEMAS as TASK_SCHEMAS
+from thread_embed_assets.storage.atomic import write_text
 from thread_embed_assets.storage.layout import Layout
 from thread_embed_assets.storage.tables import open_table, write_tables
 from thread_embed_assets_tests.benchmark.made_results import (
@@ -111,3 +112,14 @@ def test_costs_are_worked_out_from_what_was_really_embedded(undrawn: Layout) -> 
     assert of(lines, contender="tuned")["hours_per_million_texts"] is None  # nothing of it was timed
     assert of(lines, contender="bm25")["seconds"] == 2.5
     assert not [line for line in lines if line["contender"].endswith("+bm25")]
+
+
+def test_the_costs_of_a_fitted_model_are_those_of_all_sources_it_was_fitted_to(undrawn: Layout) -> None:
+    for source, texts, seconds in (("alpha", 100, 36.0), ("beta", 900, 0.0)):
+        write_text(
+            undrawn.embedding_cache / f"f_base, fitted to {source}" / "timing.json",
+            json.dumps({"texts": texts, "characters": texts, "seconds": seconds}),
+        )
+    fitted = [*FEW, Made("base, fitted", "control", 0.4)]
+    board = write_all(undrawn, [replace(ALPHA, contenders=fitted), replace(BETA, contenders=fitted)])
+    assert of(board.content["costs"], contender="base, fitted")["hours_per_million_texts"] == pytest.approx(10)
