@@ -117,6 +117,7 @@ def run_graph(
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """One whole graph at a time on an instance, whoever has started it; the system frees the lock of a killed one."""
+    home.mkdir(parents=True, exist_ok=True)  # of an instance of several machines Dagster makes it only with the first run
     with (home / "run_graph.lock").open("a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

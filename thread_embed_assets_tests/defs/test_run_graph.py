@@ -232,14 +232,15 @@ def test_the_arguments_reach_the_graph(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_second_graph_on_an_instance_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, entered = Event(), Event()
+    home = tmp_path / "made by its first run"
     monkeypatch.setattr(command, "print", lambda *_, **__: waiting.set(), raising=False)
 
     def second() -> None:
-        with command._alone(tmp_path):
+        with command._alone(home):
             entered.set()
 
     thread = Thread(target=second, daemon=True)
-    with command._alone(tmp_path):
+    with command._alone(home):
         thread.start()
         assert waiting.wait(60) and not entered.is_set()
     assert entered.wait(60)
