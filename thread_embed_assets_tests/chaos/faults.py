@@ -18,7 +18,7 @@ import psutil
 from thread_embed_assets.defs.resources import STORED
 from thread_embed_assets.training.checkpoint import MODEL_FOLDER, latest_checkpoint
 from thread_embed_assets_tests.chaos.cluster import LONGEST, Cluster, happens, wait_for
-from thread_embed_assets_tests.chaos.workspace import GRAPH
+from thread_embed_assets_tests.chaos.workspace import GRAPH, PROJECT
 from thread_embed_assets_tests.defs.conftest import SOURCE
 
 # Root may write anywhere, but for this.
@@ -216,7 +216,12 @@ def clock_jump(cluster: Cluster, seconds: dict[str, float], draw: Random) -> Inj
         raise FileNotFoundError("CHAOS_FAKETIME does not name libfaketime.so.1")
     days = draw.choice([-365, 365])
     cluster.forget_checkpoints()
-    shifted = {"LD_PRELOAD": library, "FAKETIME": f"{days:+d}d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    shifted = {
+        "LD_PRELOAD": library,
+        "FAKETIME": f"{days:+d}d",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "clock"), str(PROJECT)]),
+    }
     outcome, expected = _ended_with(cluster, cluster.steps("train", **shifted), "")
     return Injected("train", f"{days:+d} days for one training", outcome, expected)
 
