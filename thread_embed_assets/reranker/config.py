@@ -57,7 +57,8 @@ class RerankerConfig(BaseModel):
             compared (:class:`.vectors.PairVector`).
         layers: how many of the base's layers are kept, from the first; None keeps all.
         joint_layers: the last so many layers read message and thread together, those before each by itself; None lets all
-            read them together. The kind ``late`` knows neither this nor ``pooling``.
+            read them together. With 0, what the base model knows of how alike two texts are is there from the start. The
+            kind ``late`` knows neither this nor ``pooling``.
         use_features: without them the model reads the text alone, to tell what they add.
         projection_size: of the features once projected.
         head_size: of the head's inner layer.
@@ -90,7 +91,7 @@ class RerankerConfig(BaseModel):
     lora_dropout: float = Field(default=0.1, ge=0, lt=1)
     pooling: Pooling = "pair"
     layers: PositiveInt | None = None
-    joint_layers: NonNegativeInt | None = 1
+    joint_layers: NonNegativeInt | None = 0
     use_features: bool = True
     projection_size: PositiveInt = 32
     head_size: PositiveInt = 128

@@ -107,9 +107,9 @@ def write_parts(model: FusedReranker, folder: Path) -> None:
         states = reader(ids, mask).clone()
     write_graph(
         JointScorer(model).eval(),
-        (torch.tensor([[2, 3, 4]]), states, mask, features),
-        ("message_ids", "thread_states", "thread_mask", INPUTS[-1]),
-        ({1: words}, {0: threads, 1: tokens}, {0: threads, 1: tokens}, {0: threads}),
+        (torch.tensor([[2, 3, 4]]), states, ids, mask, features),
+        ("message_ids", "thread_states", "thread_ids", "thread_mask", INPUTS[-1]),
+        ({1: words}, *({0: threads, 1: tokens},) * 3, {0: threads}),
         folder / JOINT,
         OUTPUT,
     )

@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from thread_embed_assets.errors import InputError
@@ -21,7 +22,7 @@ from thread_embed_assets.reranker.candidates import FEATURES, NEW_THREAD, Floats
 from thread_embed_assets.reranker.config import RerankerConfig, validate_config
 from thread_embed_assets.reranker.features import HALF_LIFE_HOURS, NEW_THREAD_TEXT, TEXT_CHARACTERS
 from thread_embed_assets.reranker.onnx_reranker import CONFIG, TOKENIZER, PairReader
-from thread_embed_assets.reranker.vectors import PairVector, Parts, read_apart
+from thread_embed_assets.reranker.vectors import ALIKE, PairVector, Parts, read_apart
 from thread_embed_assets.training.base_models import local_folder
 from thread_embed_assets.training.devices import DeviceChoice
 
@@ -80,12 +81,15 @@ class Reranker(nn.Module, ABC):
             attention_mask: int64 [pairs, tokens], 1 for tokens that count.
             structured_features: float32 [pairs, features], not normalised.
         """
-        features = self.normalised(structured_features)
+        return self._logits(*self._read(input_ids, attention_mask), self.normalised(structured_features))
+
+    def _read(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[dict[str, Tensor], Parts]:
+        """What the transformer is given, and whose tokens are whose."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
         parts = Parts.of(input_ids, attention_mask, self.reading["separator"])
         if self.transformer.config.type_vocab_size > 1:
             given["token_type_ids"] = parts.in_thread
-        return self._logits(given, parts, features)
+        return given, parts
 
     def normalised(self, features: Tensor) -> Tensor:
         """Features [pairs, features] as the head knows them; zeros of a model that is to do without."""
@@ -157,7 +161,14 @@ class Reranker(nn.Module, ABC):
 
 
 class FusedReranker(Reranker):
-    """The vector of the pair's text beside the projected features, and a head over both."""
+    """The vector of the pair's text beside the projected features, and a head over both; its logit is added to an offset.
+
+    The offset is linear in the evidence that needs no training: the features, with weights of their own for a new thread,
+    and how alike the base model finds the two texts. Fitted before the first step (:meth:`begin_with`), it is as good as a
+    logistic regression on all that, and what is trained is what that leaves.
+    """
+
+    new_thread: Tensor
 
     def __init__(self, transformer: Any, config: RerankerConfig, tokenizer: str, first: int, separator: int) -> None:
         super().__init__(transformer, config, tokenizer, first, separator)
@@ -172,22 +183,68 @@ class FusedReranker(Reranker):
             nn.Dropout(config.head_dropout),
             nn.Linear(config.head_size, 1),
         )
+        self.offset = nn.Linear(2 * len(FEATURES) + 1 + (ALIKE if config.pooling == "pair" else 0), 1)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+        words = Tokenizer.from_str(tokenizer).encode(NEW_THREAD_TEXT, add_special_tokens=False).ids
+        self.register_buffer("new_thread", torch.tensor(words), persistent=False)
+
+    def begin_with(self, weights: Floats, bias: float) -> None:
+        """Set the offset: the evidence [pairs, evidence] times ``weights`` [evidence], and ``bias``."""
+        with torch.no_grad():
+            self.offset.weight.copy_(torch.from_numpy(weights)[None])
+            self.offset.bias.fill_(bias)
+
+    def evidence(self, input_ids: Tensor, attention_mask: Tensor, structured_features: Tensor) -> Tensor:
+        """Float32 [pairs, evidence], what the offset is linear in; of what :meth:`forward` is given."""
+        given, parts = self._read(input_ids, attention_mask)
+        text, new = self._text(self._tokens(given, parts), parts), self.of_new_thread(input_ids, parts.thread)
+        return self._evidence(text, new, self.normalised(structured_features))
+
+    def of_new_thread(self, ids: Tensor, words: Tensor) -> Tensor:
+        """Float32 [pairs], 1 where the thread's words are those of ``NEW_THREAD_TEXT``, in whatever order.
+
+        Args:
+            ids: int64 [pairs, tokens].
+            words: float32 [pairs, tokens], 1 for the thread's.
+        """
+        known = (ids.unsqueeze(2) == self.new_thread).any(2).float()
+        others = ((words.sum(1) - len(self.new_thread)).abs() + (words * (1 - known)).sum(1)).clamp(max=1)
+        return 1 - others
 
     def _logits(self, given: dict[str, Tensor], parts: Parts, features: Tensor) -> Tensor:
-        with torch.autocast(self.device, torch.bfloat16) if self.in_bf16 else nullcontext():
-            tokens = self._tokens(given, parts).float()
-        return self.judge(tokens, parts, features)
+        new = self.of_new_thread(given["input_ids"], parts.thread)
+        return self.judge(self._tokens(given, parts), parts, new, features)
 
-    def judge(self, tokens: Tensor, parts: Parts, features: Tensor) -> Tensor:
-        """Logits [pairs] from tokens that are read [pairs, tokens, size] and normalised features."""
-        logits: Tensor = self.head(torch.cat([self._text(tokens, parts), self.projection(features)], dim=1))
-        return logits.squeeze(1)
+    def judge(self, tokens: Tensor, parts: Parts, new: Tensor, features: Tensor) -> Tensor:
+        """Logits [pairs].
+
+        Args:
+            tokens: float32 [pairs, tokens, size], that are read.
+            parts: whose they are.
+            new: float32 [pairs], see :meth:`of_new_thread`.
+            features: float32 [pairs, features], normalised.
+        """
+        text = self._text(tokens, parts)
+        of_both: Tensor = self.head(torch.cat([text, self.projection(features)], dim=1))
+        # Spelt out, for a matrix product is rounded to eight bits with the others.
+        offset = (self._evidence(text, new, features) * self.offset.weight).sum(1) + self.offset.bias
+        return of_both.squeeze(1) + offset
+
+    def _evidence(self, text: Tensor, new: Tensor, features: Tensor) -> Tensor:
+        new = new.unsqueeze(1)
+        found = [features, new, features * new]
+        if self.config.pooling == "pair":
+            found.append(self.pair.alike(text) * (1 - new))
+        return torch.cat(found, dim=1)
 
     def _tokens(self, given: dict[str, Tensor], parts: Parts) -> Tensor:
-        if self.config.joint_layers is None:
-            found: Tensor = self.transformer(**given).last_hidden_state
-            return found
-        return read_apart(_without_adapter(self.transformer), given["input_ids"], parts, self.config.joint_layers)
+        with torch.autocast(self.device, torch.bfloat16) if self.in_bf16 else nullcontext():
+            if self.config.joint_layers is None:
+                found: Tensor = self.transformer(**given).last_hidden_state
+            else:
+                found = read_apart(_without_adapter(self.transformer), given["input_ids"], parts, self.config.joint_layers)
+        return found.float()
 
     def _text(self, tokens: Tensor, parts: Parts) -> Tensor:
         if self.config.pooling == "cls":
@@ -233,8 +290,6 @@ def new_reranker(config: RerankerConfig) -> Reranker:
         InputError: the base model is not to be had, has no ``tokenizer.json``, reads fewer tokens than a pair may have, or
             has layers that cannot read message and thread apart.
     """
-    from tokenizers import Tokenizer
-
     folder = local_folder(config.base_model)
     if not (folder / TOKENIZER).is_file():
         raise InputError(

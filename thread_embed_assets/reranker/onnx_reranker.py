@@ -164,11 +164,13 @@ class OnnxReranker:
         """The logits of rows that begin with the same message."""
         border = rows[0].index(self._separator) + 1
         message = np.array([rows[0][:border]], dtype=np.int64)
-        read = memory.states([tuple(row[border:]) for row in rows])
+        threads = [tuple(row[border:]) for row in rows]
+        read = memory.states(threads)
         logits = np.empty(len(rows), dtype=np.float32)
-        for places in of_like_length([len(states) for states in read], _JOINED_AT_ONCE):
-            states, mask = _filled_up([read[place] for place in places])
-            feed = {"message_ids": message, "thread_states": states, "thread_mask": mask}
+        for places in of_like_length([len(thread) for thread in threads], _JOINED_AT_ONCE):
+            ids, mask = padded([threads[place] for place in places])
+            states = _filled_up([read[place] for place in places])
+            feed = {"message_ids": message, "thread_states": states, "thread_ids": ids, "thread_mask": mask}
             logits[places] = self._session.run(None, {**feed, "structured_features": features[places]})[0]
         return logits
 
@@ -200,12 +202,10 @@ class _Memory:
         return read
 
 
-def _filled_up(states: Sequence[Floats]) -> tuple[Floats, Ints]:
-    """States float32 [threads, longest, size] and their mask int64 [threads, longest]."""
+def _filled_up(states: Sequence[Floats]) -> Floats:
+    """States float32 [threads, longest, size]; what fills up is 0."""
     longest = max(len(one) for one in states)
     together = np.zeros((len(states), longest, states[0].shape[1]), dtype=np.float32)
-    mask = np.zeros((len(states), longest), dtype=np.int64)
     for place, one in enumerate(states):
         together[place, : len(one)] = one
-        mask[place, : len(one)] = 1
-    return together, mask
+    return together

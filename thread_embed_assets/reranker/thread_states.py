@@ -47,14 +47,19 @@ class JointScorer(nn.Module):
         self.alone = ThreadReader(model)
 
     def forward(
-        self, message_ids: Tensor, thread_states: Tensor, thread_mask: Tensor, structured_features: Tensor
+        self,
+        message_ids: Tensor,
+        thread_states: Tensor,
+        thread_ids: Tensor,
+        thread_mask: Tensor,
+        structured_features: Tensor,
     ) -> Tensor:
         """Logits float32 [threads].
 
         Args:
             message_ids: int64 [1, words], from ``[CLS]`` to ``[SEP]``.
             thread_states: float32 [threads, tokens, size], as :class:`ThreadReader` gives them.
-            thread_mask: int64 [threads, tokens].
+            thread_ids, thread_mask: int64 [threads, tokens], what it was given.
             structured_features: float32 [threads, features], not normalised.
         """
         threads = thread_states.shape[0]
@@ -72,4 +77,5 @@ class JointScorer(nn.Module):
         )
         _, last = split_layers(self.model.transformer, self.alone.joint_layers)
         tokens = through(last, torch.cat([message, thread_states], dim=1), parts.counts.unsqueeze(1))
-        return self.model.judge(tokens, parts, self.model.normalised(structured_features))
+        new = self.model.of_new_thread(thread_ids, thread_words.float())
+        return self.model.judge(tokens, parts, new, self.model.normalised(structured_features))

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 _BARRED = -1e9  # added to the attention that a token may not pay
 _NEWEST_TOKENS = 16  # the weight of a thread's token halves with so many after it
 _SHARPNESS = 8.0  # of a message's attention to a thread's tokens, at first
+ALIKE = 4  # numbers that tell how alike PairVector finds a message and a thread
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class PairVector(nn.Module):
     """Message and thread compared in three ways: with all of the thread, with what the message attends to, and with its end.
 
     Each comparison is the product of the two unit vectors, dimension by dimension, whose sum is their cosine; the distance
-    of message and thread and the pair's first token come beside.
+    of message and thread and the pair's first token come beside, and how like each word of the message is to the thread's
+    that is most like it, on average (MaxSim of ColBERT, Khattab and Zaharia 2020, https://arxiv.org/abs/2004.12832).
 
     Args:
         size: of a token.
@@ -88,20 +90,35 @@ class PairVector(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.size = 5 * size
+        self.size = 5 * size + 1
         self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS))
 
     def forward(self, tokens: Tensor, parts: Parts) -> Tensor:
-        """[pairs, 5 * size] from tokens [pairs, tokens, size]."""
+        """[pairs, 5 * size + 1] from tokens [pairs, tokens, size]."""
         message, thread = _mean(tokens, parts.message), _mean(tokens, parts.thread)
-        likeness = (normalize(tokens, dim=2) @ message.unsqueeze(2)).squeeze(2)
+        words = normalize(tokens, dim=2)
+        likeness = (words @ message.unsqueeze(2)).squeeze(2)
         attention = (self.sharpness * likeness + (1 - parts.thread) * _BARRED).softmax(1)
         after = parts.thread.flip(1).cumsum(1).flip(1) - parts.thread
         newest = _mean(tokens, parts.thread * 0.5 ** (after / _NEWEST_TOKENS))
         others = (thread, _mean(tokens, attention), newest)
         scale = tokens.shape[2] ** 0.5  # so that entries are about 1
         compared = [message * other * scale * scale for other in others]
-        return torch.cat([tokens[:, 0], *compared, (message - thread).abs() * scale], dim=1)
+        found = [tokens[:, 0], *compared, (message - thread).abs() * scale, _most_alike(words, parts)]
+        return torch.cat(found, dim=1)
+
+    def alike(self, vectors: Tensor) -> Tensor:
+        """[pairs, ALIKE], the cosines of the comparisons in vectors [pairs, 5 * size + 1], and MaxSim."""
+        size = self.size // 5
+        cosines = vectors[:, size : 4 * size].reshape(-1, 3, size).mean(2)
+        return torch.cat([cosines, vectors[:, -1:]], dim=1)
+
+
+def _most_alike(words: Tensor, parts: Parts) -> Tensor:
+    """MaxSim [pairs, 1] of unit vectors [pairs, tokens, size]; -1 without a word in the thread."""
+    likeness = words @ words.transpose(1, 2) + ((1 - parts.thread) * _BARRED).unsqueeze(1)
+    most = likeness.amax(2).clamp(min=-1) * parts.message
+    return (most.sum(1) / parts.message.sum(1).clamp(min=1)).unsqueeze(1)
 
 
 def _mean(tokens: Tensor, weights: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ def test_the_default_is_what_is_declared() -> None:
     assert (config.lora_rank, config.lora_alpha, config.lora_dropout) == (8, 16, 0.1)
     assert (config.batch_size, config.weight_decay, config.clip) == (64, 0.01, 1.0)
     assert (config.adapter, config.learning_rate, config.pretrained_learning_rate) == ("none", 1e-3, 1e-4)
-    assert (config.max_tokens, config.kind, config.pooling, config.joint_layers) == (256, "fused", "pair", 1)
+    assert (config.max_tokens, config.kind, config.pooling, config.joint_layers) == (256, "fused", "pair", 0)
     first, second = config.curriculum
     assert ("easy" in first.tiers, first.epochs, second.tiers, second.epochs) == (True, 2, (), 3)
     assert not {"medium", "hard"} & set(first.tiers)

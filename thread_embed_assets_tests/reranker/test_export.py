@@ -127,7 +127,7 @@ def test_other_kinds_score_the_same(base: Path, tmp_path: Path, fields: dict[str
     np.testing.assert_allclose(scored, _in_torch(checkpoint.model, MESSAGE, _candidates(9)), atol=1e-4)
 
 
-@pytest.mark.parametrize("fields", [{}, {"joint_layers": 0}, {"pooling": "cls", "joint_layers": 2}, {"pooling": "mean"}])
+@pytest.mark.parametrize("fields", [{}, {"joint_layers": 1}, {"pooling": "cls", "joint_layers": 2}, {"pooling": "mean"}])
 def test_in_two_parts_it_scores_the_same(base: Path, tmp_path: Path, fields: dict[str, object]) -> None:
     checkpoint = _checkpoint(tmp_path / "run", base, **fields)
     package = export_reranker(checkpoint, tmp_path / "package", quantised=False).folder

@@ -10,7 +10,9 @@ import torch
 
 from thread_embed_assets.errors import InputError
 from thread_embed_assets.reranker.candidates import FEATURES
-from thread_embed_assets.reranker.model import Reranker, load_reranker, new_reranker
+from thread_embed_assets.reranker.features import NEW_THREAD_TEXT
+from thread_embed_assets.reranker.model import FusedReranker, Reranker, load_reranker, new_reranker, pair_reader
+from thread_embed_assets.reranker.onnx_reranker import padded
 from thread_embed_assets.training.devices import DeviceChoice
 from thread_embed_assets_tests.reranker.tiny_rerankers import drawn_inputs, tiny_config, tiny_cross_encoder
 from thread_embed_assets_tests.training.tiny import build_tiny_model
@@ -69,9 +71,9 @@ def test_low_rank_matrices_head_and_projection_are_trained_and_nothing_else(base
     _step(model)
     changed = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     matrices = {name for name in before if "lora_" in name}
-    fused = {name for name in before if name.startswith(("head.", "projection.", "pair."))}
+    fused = {name for name in before if name.startswith(("head.", "projection.", "pair.", "offset."))}
     assert len(matrices) == 2 * 2 * 2 and all(".query." in n or ".value." in n for n in matrices)
-    assert len(fused) == 9
+    assert len(fused) == 11
     assert changed == matrices | fused
 
 
@@ -138,6 +140,34 @@ def test_features_are_normalised_and_can_be_left_out(base: Path) -> None:
     blind = _reranker(base, use_features=False)
     torch.testing.assert_close(_logits(blind, (ids, mask, features * 9)), _logits(blind, (ids, mask, features)))
     assert (_logits(model, (ids, mask, features * 9)) - plain).abs().max() > 0.01
+
+
+def test_the_evidence_is_added_as_it_is_weighed(base: Path) -> None:
+    inputs = drawn_inputs(4)
+    model = _reranker(base)
+    assert isinstance(model, FusedReranker)
+    plain, weights = _logits(model, inputs), np.random.default_rng(0).normal(size=15).astype(np.float32)
+    with torch.no_grad():
+        evidence = model.evidence(*(torch.from_numpy(values) for values in inputs)).numpy()
+    model.begin_with(weights, -1.5)
+    wanted = torch.from_numpy(evidence @ weights - 1.5)
+    torch.testing.assert_close(_logits(model, inputs) - plain, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_new_thread_has_evidence_of_its_own_and_no_cosines(base: Path, tmp_path: Path) -> None:
+    model = _reranker(base, max_tokens=32)
+    assert isinstance(model, FusedReranker)
+    model.save(tmp_path)
+    model.set_normalisation(np.full(5, 0.5, dtype=np.float32), np.full(5, 2, dtype=np.float32))
+    read = pair_reader(tmp_path).pairs(["baka dela"] * 3, [NEW_THREAD_TEXT, f"{NEW_THREAD_TEXT} fimi", "baka"])
+    features = np.linspace(-1, 2, 15, dtype=np.float32).reshape(3, 5)
+    with torch.no_grad():
+        evidence = model.evidence(*(torch.from_numpy(values) for values in (*padded(read), features))).numpy()
+    normalised = (features - 0.5) / 2
+    np.testing.assert_allclose(evidence[:, :5], normalised, atol=1e-6)
+    assert evidence[:, 5].tolist() == [1, 0, 0]
+    np.testing.assert_allclose(evidence[:, 6:11], normalised * np.array([[1], [0], [0]]), atol=1e-6)
+    assert (evidence[0, 11:] == 0).all() and (np.abs(evidence[1:, 11:]) > 1e-3).all()
 
 
 def test_late_fusion_starts_as_the_cross_encoder_and_learns(base: Path, cross_encoder: Path) -> None:

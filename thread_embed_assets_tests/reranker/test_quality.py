@@ -48,22 +48,26 @@ def test_a_planted_leak_is_named(tmp_path: Path, planted: dict[str, str], found:
 
 
 def _trained(folder: Path, losses: list[float], **moved: float) -> RerankerCheckpoint:
-    (folder / HISTORY).write_text(json.dumps({"steps": [{"loss": loss} for loss in losses], "epochs": []}))
+    """The first two losses are of easy examples, in a phase of their own."""
+    steps = [{"epoch": 1 if place < 2 else 2 + place // 6, "loss": loss} for place, loss in enumerate(losses)]
+    epochs = [{"epoch": 1, "tiers": ["easy"]}, {"epoch": 2, "tiers": []}, {"epoch": 3, "tiers": []}]
+    (folder / HISTORY).write_text(json.dumps({"steps": steps, "epochs": epochs}))
     return RerankerCheckpoint(folder, {"moved": moved})
 
 
 def test_a_loss_that_falls_unevenly_passes(tmp_path: Path) -> None:
-    losses = [0.7, 0.5, 0.6, 0.55, 0.52, 0.5, 0.45, 0.72]  # the last batch alone is above the first
+    losses = [0.1, 0.1, 0.7, 0.5, 0.6, 0.55, 0.52, 0.5, 0.45, 0.72]  # the last batch alone is above the first
     assert head_is_trained(_trained(tmp_path, losses, head=0.4, projection=0.2)).passed
+    assert head_is_trained(_trained(tmp_path, [0.1, 0.1, 0.5, 0.4, 0.4, 0.52], head=0.4)).passed
 
 
 @pytest.mark.parametrize(
     ("losses", "moved", "found"),
     [
-        ([0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.7], {"head": 0.4}, "the loss went from 0.5500 to 0.6500"),
-        ([0.5], {"head": 0.4}, "the loss went from 0.5000 to 0.5000"),
-        ([0.6, 0.5, 0.4, 0.3], {"head": 0.4, "projection": 0.0}, "projection has not moved"),
-        ([0.6, 0.5, 0.4, 0.3], {"projection": 0.1}, "head has not moved"),
+        ([0.9, 0.9, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.7], {"head": 0.4}, "the loss went from 0.5500 to 0.6500"),
+        ([0.9, 0.9, 0.5, 0.5, 0.5, float("nan")], {"head": 0.4}, "the loss went from 0.5000 to nan"),
+        ([0.1, 0.1, 0.6, 0.5, 0.4, 0.3], {"head": 0.4, "projection": 0.0}, "projection has not moved"),
+        ([0.1, 0.1, 0.6, 0.5, 0.4, 0.3], {"projection": 0.1}, "head has not moved"),
     ],
 )
 def test_a_part_that_did_not_learn_is_named(

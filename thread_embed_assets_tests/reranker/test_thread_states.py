@@ -15,7 +15,7 @@ from thread_embed_assets_tests.training.tiny import build_tiny_model
 SEPARATOR = 3
 MESSAGE = [2, 10, 11, 12, SEPARATOR]
 THREADS = [[20, 21, 22, SEPARATOR], [30, SEPARATOR], [40, 41, 42, 43, 44, 45, SEPARATOR]]
-FEATURES = torch.linspace(-1, 2, 15).reshape(3, 5)
+FEATURES = torch.linspace(-1, 2, 20).reshape(4, 5)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,10 @@ def test_a_thread_alone_is_read_as_beside_a_message(base: Path) -> None:
 @torch.inference_mode()
 def test_with_threads_that_are_read_the_logits_are_the_model_s(base: Path, joint_layers: int, pooling: str) -> None:
     model = _model(base, joint_layers, pooling)
-    thread_ids, thread_mask = _padded(THREADS)
+    threads = [*THREADS, [*model.new_thread.tolist(), SEPARATOR]]
+    thread_ids, thread_mask = _padded(threads)
     states = ThreadReader(model)(thread_ids, thread_mask)
-    wanted = model(*_padded([MESSAGE + thread for thread in THREADS]), FEATURES)
-    found = JointScorer(model)(torch.tensor([MESSAGE]), states, thread_mask, FEATURES)
+    wanted = model(*_padded([MESSAGE + thread for thread in threads]), FEATURES)
+    found = JointScorer(model)(torch.tensor([MESSAGE]), states, thread_ids, thread_mask, FEATURES)
     assert wanted.std() > 1e-3
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)

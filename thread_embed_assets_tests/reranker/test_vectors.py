@@ -71,16 +71,35 @@ def test_the_products_sum_up_to_cosines_with_all_of_the_thread_and_with_its_end(
     weights = 0.5 ** (torch.tensor([2.0, 1.0, 0.0]) / 16)
     newest = (tokens[0, 4:7] * weights[:, None]).sum(0)
     message = tokens[0, 1:3].mean(0)
-    _, with_all, _, with_end, _ = PairVector(size)(tokens, _parts()).detach().split(size, dim=1)
+    _, with_all, _, with_end, _, _ = PairVector(size)(tokens, _parts()).detach().split(size, dim=1)
     assert with_all.sum() / size == pytest.approx(float(cosine_similarity(message, whole, dim=0)), abs=1e-5)
     assert with_end.sum() / size == pytest.approx(float(cosine_similarity(message, newest, dim=0)), abs=1e-5)
+
+
+def test_how_alike_they_are_is_told_by_cosines_and_by_the_words_that_are_most_alike() -> None:
+    size = 6
+    tokens = torch.randn(1, 10, size, generator=torch.Generator().manual_seed(0))
+    vector = PairVector(size)
+    vectors = vector(tokens, _parts()).detach()
+    alike = vector.alike(vectors)[0]
+    assert alike[:3].tolist() == pytest.approx([float(vectors[0, n * size : (n + 1) * size].mean()) for n in (1, 2, 3)])
+    likeness = [[float(cosine_similarity(tokens[0, m], tokens[0, t], dim=0)) for t in (4, 5, 6)] for m in (1, 2)]
+    assert float(alike[3]) == pytest.approx(sum(map(max, likeness)) / 2, abs=1e-5)
+
+
+def test_a_thread_without_a_word_is_like_nothing() -> None:
+    ids = torch.tensor([[2, 10, 11, 3, 3]])
+    tokens = torch.randn(1, 5, 6, generator=torch.Generator().manual_seed(0))
+    vector = PairVector(6)
+    vectors = vector(tokens, _parts(ids)).detach()
+    assert torch.isfinite(vectors).all() and vectors[0, -1] == -1
 
 
 def test_a_message_attends_to_what_is_like_it() -> None:
     tokens = torch.zeros(1, 10, 4)
     tokens[0, 1:3] = torch.tensor([1.0, 0, 0, 0])
     tokens[0, 4:7] = torch.tensor([[0.0, 1, 0, 0], [1.0, 0, 0, 0], [0, 0, 1, 0]])
-    _, with_all, attended, _, _ = PairVector(4)(tokens, _parts()).detach().split(4, dim=1)
+    _, with_all, attended, _, _, _ = PairVector(4)(tokens, _parts()).detach().split(4, dim=1)
     assert attended.sum() / 4 > 0.99 > 0.6 > with_all.sum() / 4
 
 

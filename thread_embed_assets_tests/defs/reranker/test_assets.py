@@ -9,8 +9,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+import thread_embed_assets
 from thread_embed_assets.chat.model import Message
 from thread_embed_assets.defs.automation import RERANK
+from thread_embed_assets.defs.reranker.assets import with_base
 from thread_embed_assets.reranker.origins import SYNTHETIC
 from thread_embed_assets.reranker.package import ROUTER, open_router
 from thread_embed_assets.reranker.results import FEATURES_ONLY, FUSED, TEXT_ONLY
@@ -154,3 +156,14 @@ def test_a_planted_fault_is_caught_and_what_follows_is_refused(
             path.write_bytes(data)
         assert run(instance, dg.AssetSelection.checks(key), None).success
     assert content(layout.reranker_package) == before
+
+
+def test_the_base_is_the_released_model_unless_another_is_named(tmp_path: Path) -> None:
+    place = Layout(tmp_path)
+    assert with_base({"seed": 1}, place) == {"seed": 1}
+    released = Path(thread_embed_assets.__file__).parents[1] / "models" / "released"
+    place.models.mkdir()
+    place.released.symlink_to(released)
+    found = Path(str(with_base({}, place)["base_model"]))
+    assert found.is_relative_to(tmp_path) and (found / "model.safetensors").exists()
+    assert with_base({"base_model": "minilm"}, place) == {"base_model": "minilm"}
