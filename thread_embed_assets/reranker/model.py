@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,6 +107,10 @@ class Reranker(nn.Module, ABC):
         """
         self.device, self.in_bf16 = device.device, device.precision == "bf16"
         return self.to(device.device)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """In which the transformer computes: autocast to bf16, or as it is."""
+        return torch.autocast(self.device, torch.bfloat16) if self.in_bf16 else nullcontext()
 
     def set_normalisation(self, mean: Floats, std: Floats) -> None:
         """What features are normalised with, each [features]; one that never varies is left as wide as it is."""
@@ -239,7 +243,7 @@ class FusedReranker(Reranker):
         return torch.cat(found, dim=1)
 
     def _tokens(self, given: dict[str, Tensor], parts: Parts) -> Tensor:
-        with torch.autocast(self.device, torch.bfloat16) if self.in_bf16 else nullcontext():
+        with self.precision():
             if self.config.joint_layers is None:
                 found: Tensor = self.transformer(**given).last_hidden_state
             else:

@@ -134,8 +134,8 @@ class OnnxReranker:
         options.inter_op_num_threads = 1
         sessions = [onnxruntime.InferenceSession(str(folder / name), options, ["CPUExecutionProvider"]) for name in files]
         self._session = sessions[0]
-        self._memory = _Memory(sessions[1], remembered) if THREADS in files else None
-        self._separator: int = reading["separator"]
+        joint = THREADS in files
+        self._joint = JointReader(sessions[0], sessions[1], reading["separator"], remembered) if joint else None
 
     def logits(self, message: str, candidates: Sequence[Candidate]) -> Floats:
         """float32 [candidates], in their order; the sigmoid of one is its probability before any calibration.
@@ -151,8 +151,8 @@ class OnnxReranker:
             raise ValueError(f"each candidate needs {len(names)} finite features: {', '.join(names)}")
         features = np.stack(given)
         rows = self.tokens(message, candidates)
-        if self._memory is not None:
-            return self._joined(rows, features, self._memory)
+        if self._joint is not None:
+            return self._joint.logits(rows, features)
         logits = np.empty(len(candidates), dtype=np.float32)
         for places in of_like_length([len(row) for row in rows], _AT_ONCE):
             ids, mask = padded([rows[place] for place in places])
@@ -160,12 +160,34 @@ class OnnxReranker:
             logits[places] = self._session.run(None, feed)[0]
         return logits
 
-    def _joined(self, rows: Sequence[list[int]], features: Floats, memory: _Memory) -> Floats:
-        """The logits of rows that begin with the same message."""
+    def tokens(self, message: str, candidates: Sequence[Candidate]) -> list[list[int]]:
+        """The token numbers that the model reads of each candidate."""
+        return self._reader.pairs([message] * len(candidates), [candidate.text for candidate in candidates])
+
+
+class Session(Protocol):
+    def run(self, names: None, feed: dict[str, Any]) -> Sequence[Any]: ...
+
+
+class JointReader:
+    """Scores pairs of one message from what was read of threads, and reads those alone that are new.
+
+    Args:
+        session: scores ``message_ids``, ``thread_states``, ``thread_ids``, ``thread_mask`` and ``structured_features``.
+        threads: reads ``thread_ids`` and ``thread_mask``.
+        separator: number of the token that ends message and thread.
+        remembered: threads, those scored last.
+    """
+
+    def __init__(self, session: Session, threads: Session, separator: int, remembered: int) -> None:
+        self._session, self._memory, self._separator = session, _Memory(threads, remembered), separator
+
+    def logits(self, rows: Sequence[list[int]], features: Floats) -> Floats:
+        """Float32 [rows] of pairs that begin with the same message, as :class:`PairReader` gives them."""
         border = rows[0].index(self._separator) + 1
         message = np.array([rows[0][:border]], dtype=np.int64)
         threads = [tuple(row[border:]) for row in rows]
-        read = memory.states(threads)
+        read = self._memory.states(threads)
         logits = np.empty(len(rows), dtype=np.float32)
         for places in of_like_length([len(thread) for thread in threads], _JOINED_AT_ONCE):
             ids, mask = padded([threads[place] for place in places])
@@ -174,15 +196,11 @@ class OnnxReranker:
             logits[places] = self._session.run(None, {**feed, "structured_features": features[places]})[0]
         return logits
 
-    def tokens(self, message: str, candidates: Sequence[Candidate]) -> list[list[int]]:
-        """The token numbers that the model reads of each candidate."""
-        return self._reader.pairs([message] * len(candidates), [candidate.text for candidate in candidates])
-
 
 class _Memory:
     """What the first layers make of threads; of the last ones that were asked for it is kept."""
 
-    def __init__(self, session: Any, most: int) -> None:
+    def __init__(self, session: Session, most: int) -> None:
         self._session, self._most = session, most
         self._kept: dict[tuple[int, ...], Floats] = {}
 

@@ -6,6 +6,8 @@ Imports torch: import it inside functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from torch import nn
 
 from thread_embed_assets.reranker.candidates import FEATURES, Candidate, Floats
-from thread_embed_assets.reranker.model import Reranker, load_reranker, pair_reader
-from thread_embed_assets.reranker.onnx_reranker import Ints, of_like_length, padded
+from thread_embed_assets.reranker.model import FusedReranker, Reranker, load_reranker, pair_reader
+from thread_embed_assets.reranker.onnx_reranker import Ints, JointReader, of_like_length, padded
+from thread_embed_assets.reranker.thread_states import JointScorer, ThreadReader
 from thread_embed_assets.reranker.tokens import TIERS, Rows
 from thread_embed_assets.training.devices import DeviceChoice
 
 _PAIRS_AT_ONCE = 64
+_REMEMBERED = 2_048  # threads: 300 MB of states of 100 tokens
 
 
 def score_rows(model: Reranker, rows: Rows) -> Floats:
@@ -37,6 +42,9 @@ def score_rows(model: Reranker, rows: Rows) -> Floats:
 class TorchScorer:
     """A saved reranker on a device; :meth:`rows` scores tables, :meth:`logits` one message.
 
+    On a CPU what is read of a thread is remembered, where the model reads threads alone: messages of one channel, one after
+    another, mostly have the same candidates.
+
     Args:
         folder: of the reranker.
         device: where to score.
@@ -46,7 +54,11 @@ class TorchScorer:
     """
 
     def __init__(self, folder: Path, device: DeviceChoice) -> None:
-        self._model, self._reader = load_reranker(folder).place_on(device), pair_reader(folder)
+        self._model, self._reader = load_reranker(folder).place_on(device).eval(), pair_reader(folder)
+        self._joint = None
+        if isinstance(self._model, FusedReranker) and self._model.config.joint_layers is not None and device.device == "cpu":
+            parts = _Module(JointScorer(self._model)), _Module(ThreadReader(self._model))
+            self._joint = JointReader(*parts, self._model.reading["separator"], _REMEMBERED)
 
     def rows(self, batch: pa.RecordBatch) -> Floats:
         """Logits float32 [rows] of rows with the columns message, thread and the features, in their order."""
@@ -61,8 +73,11 @@ class TorchScorer:
         return self._scored([message] * len(candidates), [candidate.text for candidate in candidates], features)
 
     def _scored(self, messages: Sequence[str], threads: Sequence[str], features: Floats) -> Floats:
-        self._model.eval()
         read = self._reader.pairs(messages, threads)
+        if self._joint is not None:
+            runs = [[*places] for _, places in groupby(range(len(read)), key=lambda place: messages[place])]
+            parts = [self._joint.logits([read[place] for place in run], features[run]) for run in runs]
+            return np.concatenate([np.empty(0, dtype=np.float32), *parts])
         logits = np.empty(len(read), dtype=np.float32)
         with torch.inference_mode():
             for places in of_like_length([len(row) for row in read], _PAIRS_AT_ONCE):
@@ -70,6 +85,19 @@ class TorchScorer:
                 inputs = [torch.from_numpy(values).to(self._model.device) for values in given]
                 logits[places] = self._model(*inputs).cpu().numpy()
         return logits
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A part of a model, called as onnxruntime's sessions are."""
+
+    part: nn.Module
+
+    def run(self, names: None, feed: dict[str, Any]) -> list[Floats]:
+        """What it makes of its arguments, float32."""
+        given = {name: torch.from_numpy(values) for name, values in feed.items()}
+        with torch.inference_mode():
+            return [self.part(**given).numpy()]
 
 
 def ranks(scores: Floats, labels: npt.NDArray[np.int8], groups: npt.NDArray[np.int32]) -> Ints:

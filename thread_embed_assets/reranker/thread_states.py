@@ -25,17 +25,20 @@ class ThreadReader(nn.Module):
         assert model.config.joint_layers is not None
         self.transformer = model.transformer
         self.joint_layers = model.config.joint_layers
+        self.precision = model.precision
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, thread_ids: Tensor, thread_mask: Tensor) -> Tensor:
         """States float32 [texts, tokens, size].
 
         Args:
-            ids: int64 [texts, tokens]; of a thread without ``[CLS]`` and with ``[SEP]``.
-            mask: int64 [texts, tokens], 1 for tokens that count.
+            thread_ids: int64 [texts, tokens]; of a thread without ``[CLS]`` and with ``[SEP]``.
+            thread_mask: int64 [texts, tokens], 1 for tokens that count.
         """
-        places = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
-        hidden = self.transformer.embeddings(input_ids=ids, position_ids=places)
-        return through(split_layers(self.transformer, self.joint_layers)[0], hidden, mask.float().unsqueeze(1))
+        places = torch.arange(thread_ids.shape[1], device=thread_ids.device).unsqueeze(0)
+        with self.precision():
+            hidden = self.transformer.embeddings(input_ids=thread_ids, position_ids=places)
+            alone, _ = split_layers(self.transformer, self.joint_layers)
+            return through(alone, hidden, thread_mask.float().unsqueeze(1)).float()
 
 
 class JointScorer(nn.Module):
@@ -76,6 +79,7 @@ class JointScorer(nn.Module):
             in_thread=torch.cat([torch.zeros_like(of_message), thread_mask], dim=1),
         )
         _, last = split_layers(self.model.transformer, self.alone.joint_layers)
-        tokens = through(last, torch.cat([message, thread_states], dim=1), parts.counts.unsqueeze(1))
+        with self.model.precision():
+            tokens = through(last, torch.cat([message, thread_states], dim=1), parts.counts.unsqueeze(1)).float()
         new = self.model.of_new_thread(thread_ids, thread_words.float())
         return self.model.judge(tokens, parts, new, self.model.normalised(structured_features))

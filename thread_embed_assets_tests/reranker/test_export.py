@@ -139,9 +139,9 @@ def test_in_two_parts_it_scores_the_same(base: Path, tmp_path: Path, fields: dic
 
 def test_a_thread_is_read_once_until_it_goes_on(exported: Exported) -> None:
     reranker, plain = (OnnxReranker(exported.folder, model=name) for name in (JOINT, "model.onnx"))
-    assert reranker._memory is not None
-    read = _Counted(reranker._memory._session)
-    reranker._memory._session = read
+    assert reranker._joint is not None
+    read = _Counted(reranker._joint._memory._session)
+    reranker._joint._memory._session = read
     candidates = _candidates(11)
     for message in (MESSAGE, "dela fimi", MESSAGE):
         np.testing.assert_allclose(reranker.logits(message, candidates), plain.logits(message, candidates), atol=1e-4)
@@ -153,14 +153,14 @@ def test_a_thread_is_read_once_until_it_goes_on(exported: Exported) -> None:
 
 def test_the_threads_asked_for_last_are_remembered(exported: Exported) -> None:
     reranker = OnnxReranker(exported.folder, model=JOINT, remembered=3)
-    assert reranker._memory is not None
-    read = _Counted(reranker._memory._session)
-    reranker._memory._session = read
+    assert reranker._joint is not None
+    read = _Counted(reranker._joint._memory._session)
+    reranker._joint._memory._session = read
     a, b, c, d, e = _candidates(5)
     reranker.logits(MESSAGE, [a, b, c])
     reranker.logits(MESSAGE, [a, d])  # b is the one that was asked for the longest ago
     reranker.logits(MESSAGE, [c, a, d])
-    assert read.threads == 4 and len(reranker._memory._kept) == 3
+    assert read.threads == 4 and len(reranker._joint._memory._kept) == 3
     reranker.logits(MESSAGE, [b])
     assert read.threads == 5
     assert len(reranker.logits(MESSAGE, [a, b, c, d, e])) == 5, "more than it remembers"

@@ -8,13 +8,13 @@ import torch
 
 from thread_embed_assets.reranker.candidates import FEATURES, Candidate
 from thread_embed_assets.reranker.groups import score_rows as group_scores
-from thread_embed_assets.reranker.model import Reranker, new_reranker
-from thread_embed_assets.reranker.onnx_reranker import PairReader
+from thread_embed_assets.reranker.model import Reranker, new_reranker, pair_reader
+from thread_embed_assets.reranker.onnx_reranker import PairReader, padded
 from thread_embed_assets.reranker.scoring import TorchScorer, hits, ranks, score_rows
 from thread_embed_assets.reranker.tokens import prepare_rows
 from thread_embed_assets.training.devices import DeviceChoice
 from thread_embed_assets_tests.reranker.tiny_rerankers import tiny_config, write_examples
-from thread_embed_assets_tests.training.tiny import build_tiny_model
+from thread_embed_assets_tests.training.tiny import WORDS, build_tiny_model
 
 CPU = DeviceChoice("cpu", "fp32", "test")
 
@@ -52,6 +52,26 @@ def test_a_table_and_a_message_are_scored_as_the_rows_that_are_trained_on(model:
         [logit] = scorer.logits(row["message"], [Candidate(row["candidate_id"], row["thread"], features)])
         assert logit == pytest.approx(expected, abs=1e-6)
     assert scorer.logits("nothing to choose from", []).shape == (0,)
+
+
+@pytest.mark.parametrize("fields", [{}, {"joint_layers": 1}, {"joint_layers": None}, {"pooling": "mean"}])
+def test_in_bf16_a_saved_one_scores_as_the_model_does(tmp_path: Path, fields: dict[str, object]) -> None:
+    """What was read of a thread is remembered in between; the candidates of messages are partly the same."""
+    torch.manual_seed(2)
+    model = new_reranker(tiny_config(build_tiny_model(tmp_path / "tiny"), adapter="none", **fields)).eval()
+    (tmp_path / "model").mkdir()
+    model.save(tmp_path / "model")
+    bf16 = DeviceChoice("cpu", "bf16", "test")
+    scorer, reader = TorchScorer(tmp_path / "model", bf16), pair_reader(tmp_path / "model")
+    model.place_on(bf16)
+    for message, threads in (("baka dela", WORDS[:5]), ("fimi", WORDS[3:9]), ("baka", WORDS[:5])):
+        features = np.random.default_rng(3).uniform(0, 2, (len(threads), len(FEATURES))).astype(np.float32)
+        found = scorer.logits(message, [Candidate(text, text, f) for text, f in zip(threads, features, strict=True)])
+        inputs = (*padded(reader.pairs([message] * len(threads), threads)), features)
+        with torch.inference_mode():
+            wanted = model(*(torch.from_numpy(values) for values in inputs)).numpy()
+        np.testing.assert_allclose(found, wanted, atol=5e-3)
+        assert np.ptp(found) > 0.02
 
 
 def test_hits_of_all_and_by_tier(model: Reranker, tmp_path: Path) -> None:
